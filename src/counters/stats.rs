@@ -1,0 +1,323 @@
+//! A snapshot of a board, in the names that users see.
+
+use super::{Board, CURSOR_NAME_MAX, CURSORS_MAX, CursorCounter, ERROR_TEXT_MAX, StreamCounter};
+use crate::clock::Stamp;
+use heapless::{String, Vec};
+
+/// What a sink is doing, or why it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SinkState {
+    /// Nothing to deliver.
+    #[default]
+    Idle,
+    /// Delivering.
+    Ok,
+    /// The link or the far side is down.
+    Link,
+    /// The far side asked to slow down.
+    Throttled,
+    /// The far side refuses the credentials.
+    Auth,
+    /// The far side refuses the configuration.
+    Config,
+    /// Waiting before the next try.
+    Backoff,
+}
+
+impl SinkState {
+    const ALL: [SinkState; 7] = [
+        SinkState::Idle,
+        SinkState::Ok,
+        SinkState::Link,
+        SinkState::Throttled,
+        SinkState::Auth,
+        SinkState::Config,
+        SinkState::Backoff,
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkState::Idle => "idle",
+            SinkState::Ok => "ok",
+            SinkState::Link => "link",
+            SinkState::Throttled => "throttled",
+            SinkState::Auth => "auth",
+            SinkState::Config => "config",
+            SinkState::Backoff => "backoff",
+        }
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self as u64
+    }
+
+    fn from_number(number: u64) -> Self {
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        Self::ALL.get(index).copied().unwrap_or_default()
+    }
+}
+
+macro_rules! stats {
+    (
+        $(#[$doc:meta])* $struct:ident { $($(#[$line:meta])* $name:ident $json:literal,)+ }
+        $($rest:tt)*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct $struct {
+            $($(#[$line])* pub $name: u64,)+
+            $($rest)*
+        }
+
+        impl $struct {
+            /// All numbers with the names that they have in JSON.
+            pub fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($json, self.$name)),+].into_iter()
+            }
+        }
+    };
+}
+
+stats! {
+    /// The numbers of a stream. Totals count since the store was opened; offsets outlive that.
+    ///
+    /// Taking them locks nothing and never holds up a producer.
+    Stats {
+        /// Records accepted by append.
+        appended_total "appendedTotal",
+        /// Records accepted by the sinks.
+        exported_total "exportedTotal",
+        /// Records that a sink never got: all reasons together.
+        dropped_total "droppedTotal",
+        /// Records sent again.
+        retries_total "retriesTotal",
+        /// Records given up.
+        failed_total "failedTotal",
+        /// Records that the slowest sink still has before it.
+        backlog "backlog",
+        /// Bytes of pages in use.
+        disk_bytes "diskBytes",
+        /// The next offset that the slowest sink has to acknowledge.
+        acked_offset "ackedOffset",
+        /// The next offset to hand out.
+        next_offset "nextOffset",
+        /// How long the oldest record that is not acknowledged has been stored, in milliseconds.
+        oldest_unacked_age_ms "oldestUnackedAgeMs",
+        /// Records in the ring.
+        queued "queued",
+        /// The first offset that is not durable.
+        durable_offset "durableOffset",
+        /// The first offset that is still kept.
+        head_offset "headOffset",
+        /// Records that were damaged.
+        corrupt_total "corruptTotal",
+        /// Syncs of the log.
+        syncs_total "syncsTotal",
+        /// Syncs of the checkpoint.
+        checkpoints_total "checkpointsTotal",
+        /// Bytes handed to the device.
+        written_bytes "writtenBytes",
+        /// Bytes of disk that the store takes.
+        allocated_bytes "allocatedBytes",
+        /// How long a record has been claimed and not committed, in milliseconds.
+        oldest_uncommitted_ms "oldestUncommittedMs",
+        /// Records that the quota dropped.
+        dropped_quota "droppedQuota",
+        /// Records that were too old.
+        dropped_age "droppedAge",
+        /// Records that were damaged before they were delivered.
+        dropped_damage "droppedDamage",
+        /// Offsets whose records never became durable.
+        dropped_never_durable "droppedNeverDurable",
+        /// Records refused at append; they never had an offset.
+        rejected_total "rejectedTotal",
+        /// Syncs that failed, with the segments that were given up for it.
+        poisoned_total "poisonedTotal",
+        /// How often the syncer's thread woke up.
+        wakeups_total "wakeupsTotal",
+    }
+    /// One for each cursor.
+    pub sinks: Vec<SinkStats, CURSORS_MAX>,
+}
+
+stats! {
+    /// The numbers of one sink.
+    SinkStats {
+        /// Records that it accepted.
+        exported_total "exportedTotal",
+        /// Records that it never got.
+        dropped_total "droppedTotal",
+        /// Records sent again.
+        retries_total "retriesTotal",
+        /// Records given up.
+        failed_total "failedTotal",
+        /// Records before it.
+        backlog "backlog",
+        /// The next offset that it has to acknowledge.
+        acked_offset "ackedOffset",
+        /// How long the oldest record before it has been stored, in milliseconds.
+        oldest_unacked_age_ms "oldestUnackedAgeMs",
+        /// Records that the quota dropped.
+        dropped_quota "droppedQuota",
+        /// Records that were too old.
+        dropped_age "droppedAge",
+        /// Records that were damaged.
+        dropped_damage "droppedDamage",
+        /// Offsets whose records never became durable.
+        dropped_never_durable "droppedNeverDurable",
+        /// Panics inside the sink.
+        panics_total "panicsTotal",
+    }
+    /// Its name.
+    pub name: String<CURSOR_NAME_MAX>,
+    /// What it is doing.
+    pub state: SinkState,
+    /// Its last error; empty when there was none.
+    pub last_export_error: String<ERROR_TEXT_MAX>,
+}
+
+impl Board {
+    /// A snapshot. `next_offset` is the exact one where the caller shares the ring's process.
+    pub fn snapshot(&self, next_offset: Option<u64>, now: Stamp) -> Stats {
+        use StreamCounter as S;
+        let next_offset = next_offset.unwrap_or_else(|| self.get(S::NextOffset));
+        let durable_offset = self.get(S::DurableOffset);
+        let head_offset = self.get(S::HeadOffset);
+        let since = self.get(S::UncommittedSinceMs);
+        let mut stats = Stats {
+            appended_total: next_offset.saturating_sub(self.get(S::OpenedOffset)),
+            disk_bytes: self.get(S::DiskBytes),
+            next_offset,
+            queued: next_offset.saturating_sub(durable_offset),
+            durable_offset,
+            head_offset,
+            corrupt_total: self.get(S::Corrupt),
+            syncs_total: self.get(S::Syncs),
+            checkpoints_total: self.get(S::Checkpoints),
+            written_bytes: self.get(S::WrittenBytes),
+            allocated_bytes: self.get(S::AllocatedBytes),
+            oldest_uncommitted_ms: match since {
+                0 => 0,
+                since => now.mono_ms.saturating_sub(since),
+            },
+            rejected_total: self.get(S::Rejected),
+            poisoned_total: self.get(S::Poisoned),
+            wakeups_total: self.get(S::Wakeups),
+            dropped_quota: self.get(S::DroppedUnread),
+            ..Stats::default()
+        };
+        for index in 0..CURSORS_MAX {
+            let cursor = self.cursor(index);
+            let name = cursor.name();
+            if name.is_empty() {
+                break;
+            }
+            use CursorCounter as C;
+            let acked_offset = cursor.place().map_or(head_offset, |place| place.position);
+            let reach = acked_offset.max(head_offset);
+            let sink = SinkStats {
+                exported_total: cursor.get(C::Exported),
+                retries_total: cursor.get(C::Retries),
+                failed_total: cursor.get(C::Failed),
+                backlog: next_offset
+                    .saturating_sub(reach)
+                    .saturating_sub(cursor.get(C::GapsAhead)),
+                acked_offset,
+                oldest_unacked_age_ms: match cursor.get(C::OldestSince) {
+                    0 => 0,
+                    since => now.mono_ms.saturating_sub(since - 1),
+                },
+                dropped_quota: cursor.get(C::DroppedQuota),
+                dropped_age: cursor.get(C::DroppedAge),
+                dropped_damage: cursor.get(C::DroppedDamage),
+                dropped_never_durable: cursor.get(C::DroppedNeverDurable),
+                panics_total: cursor.get(C::Panics),
+                dropped_total: 0,
+                name,
+                state: SinkState::from_number(cursor.get(C::State)),
+                last_export_error: cursor.error(),
+            };
+            stats.add_sink(sink);
+        }
+        if stats.sinks.is_empty() {
+            stats.acked_offset = head_offset;
+            stats.backlog = next_offset.saturating_sub(head_offset);
+        }
+        stats.dropped_total = stats.dropped_quota + stats.dropped_age + stats.dropped_damage;
+        stats
+    }
+}
+
+impl Stats {
+    fn add_sink(&mut self, mut sink: SinkStats) {
+        sink.dropped_total = sink.dropped_quota + sink.dropped_age + sink.dropped_damage;
+        self.acked_offset = match self.sinks.is_empty() {
+            true => sink.acked_offset,
+            false => self.acked_offset.min(sink.acked_offset),
+        };
+        self.backlog = self.backlog.max(sink.backlog);
+        self.oldest_unacked_age_ms = self.oldest_unacked_age_ms.max(sink.oldest_unacked_age_ms);
+        self.exported_total += sink.exported_total;
+        self.retries_total += sink.retries_total;
+        self.failed_total += sink.failed_total;
+        self.dropped_quota += sink.dropped_quota;
+        self.dropped_age += sink.dropped_age;
+        self.dropped_damage += sink.dropped_damage;
+        self.dropped_never_durable += sink.dropped_never_durable;
+        let full = self.sinks.push(sink).is_err();
+        assert!(!full, "a board has room for as many sinks as a stream has");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::{CursorBoard, Place};
+    use crate::storage::Memory;
+
+    fn place(cursor: CursorBoard<'_>, name: &str, position: u64) {
+        cursor.set_name(name);
+        cursor.set_place(&Place {
+            position,
+            ..Place::default()
+        });
+    }
+
+    /// `G-112`, `G-114`: the stream shows its slowest sink; gaps are not a backlog.
+    #[test]
+    fn the_stream_shows_its_slowest_sink() {
+        let board = Board::new(Memory::private(Board::LEN).unwrap());
+        board.set(StreamCounter::HeadOffset, 10);
+        place(board.cursor(0), "fast", 90);
+        place(board.cursor(1), "slow", 4);
+        board.cursor(1).set(CursorCounter::GapsAhead, 30);
+        board.cursor(0).add(CursorCounter::Exported, 80);
+        board.cursor(1).add(CursorCounter::DroppedQuota, 4);
+        let stats = board.snapshot(Some(100), Stamp::default());
+        assert_eq!((stats.acked_offset, stats.backlog), (4, 60));
+        assert_eq!((stats.exported_total, stats.dropped_total), (80, 4));
+        assert_eq!(stats.sinks[0].backlog, 10);
+    }
+
+    /// `G-132`: one table gives both spellings, so they cannot drift apart.
+    #[test]
+    fn names_in_json_are_the_fields_in_camel_case() {
+        let debug = format!("{:?}", Stats::default());
+        for (json, _) in Stats::default()
+            .numbers()
+            .chain(SinkStats::default().numbers())
+        {
+            let snake: std::string::String = json
+                .chars()
+                .flat_map(|c| match c.is_ascii_uppercase() {
+                    true => vec!['_', c.to_ascii_lowercase()],
+                    false => vec![c],
+                })
+                .collect();
+            let sink = format!("{:?}", SinkStats::default());
+            assert!(debug.contains(&format!("{snake}:")) || sink.contains(&format!("{snake}:")));
+        }
+    }
+}

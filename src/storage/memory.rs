@@ -1,0 +1,75 @@
+//! Memory that is taken once and stays where it is.
+
+use std::fs::File;
+use std::io;
+use std::slice;
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
+
+/// Bytes that never move: private to the process, or shared with others.
+///
+/// Untouched pages take no RAM. See the parent module for who may look at it, and how.
+#[derive(Debug)]
+pub struct Memory {
+    raw: MmapRaw,
+}
+
+impl Memory {
+    /// `len` zero bytes of this process.
+    pub fn private(len: usize) -> io::Result<Self> {
+        Ok(Self {
+            raw: MmapMut::map_anon(len)?.into(),
+        })
+    }
+
+    /// The first `len` bytes of a file in memory, which others may map too.
+    pub(super) fn of_file(file: &File, len: usize) -> io::Result<Self> {
+        Ok(Self {
+            raw: MmapOptions::new().len(len).map_raw(file)?,
+        })
+    }
+
+    /// The first byte. Valid for [`len`](Self::len) bytes as long as `self` lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.raw.as_mut_ptr()
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Never true: memory of no length cannot be had.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of it as words that any thread or process may read and write at any time.
+    pub fn words(&self) -> &[AtomicU64] {
+        let words = self.as_ptr().cast::<AtomicU64>();
+        // SAFETY: the memory is valid and mapped writable for `len` bytes while `self` is borrowed, is
+        // aligned to a page, and every bit pattern is a valid word. Whoever reaches the same bytes by
+        // `as_ptr` uses atomics for them too, or is the ring, which never lends its memory as words.
+        unsafe { slice::from_raw_parts(words, self.len() / size_of::<AtomicU64>()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn private_memory_is_zero_and_aligned() {
+        let memory = Memory::private(10_000).expect("a few pages can be had");
+        assert_eq!(memory.as_ptr().align_offset(super::super::PAGE_SIZE), 0);
+        assert_eq!(memory.words().len(), 1250);
+        assert!(
+            memory
+                .words()
+                .iter()
+                .all(|word| word.load(Ordering::Relaxed) == 0)
+        );
+    }
+}
