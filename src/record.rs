@@ -181,12 +181,17 @@ impl<'a> RecordView<'a> {
 
     /// Where the producer stood in its source.
     pub fn source(&self) -> Option<Source<'a>> {
-        let mut items = Items(self.extra).filter(|item| item.tag == TAG_SOURCE);
-        items.next().map(|item| Source {
-            name: item.name,
-            position: item.value,
-        })
+        source_in(self.extra)
     }
+}
+
+/// The source among the properties and source of a body.
+pub(crate) fn source_in(extra: &[u8]) -> Option<Source<'_>> {
+    let mut items = Items(extra).filter(|item| item.tag == TAG_SOURCE);
+    items.next().map(|item| Source {
+        name: item.name,
+        position: item.value,
+    })
 }
 
 struct Item<'a> {

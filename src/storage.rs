@@ -20,8 +20,8 @@ use std::sync::Arc;
 mod memory;
 mod real;
 
-pub use memory::Memory;
-pub use real::{Real, read_text};
+pub use memory::{Buffer, Memory};
+pub use real::{Real, random, read_text};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

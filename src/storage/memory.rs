@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::slice;
 use std::sync::atomic::AtomicU64;
 
@@ -52,6 +53,32 @@ impl Memory {
         // aligned to a page, and every bit pattern is a valid word. Whoever reaches the same bytes by
         // `as_ptr` uses atomics for them too, or is the ring, which never lends its memory as words.
         unsafe { slice::from_raw_parts(words, self.len() / size_of::<AtomicU64>()) }
+    }
+}
+
+/// Plain bytes for one owner, aligned to a page so that they can be read into from the medium. Zero when
+/// new; what was never touched takes no RAM.
+#[derive(Debug)]
+pub struct Buffer(MmapMut);
+
+impl Buffer {
+    /// `len` zero bytes.
+    pub fn new(len: usize) -> io::Result<Self> {
+        Ok(Self(MmapMut::map_anon(len)?))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 }
 

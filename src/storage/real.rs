@@ -84,6 +84,18 @@ pub fn read_text(path: &Path, size_max: u64) -> io::Result<String> {
     Ok(text)
 }
 
+/// Fills `bytes` with random ones from the system.
+pub fn random(bytes: &mut [u8]) {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => done += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the system gives no random bytes: {error}"),
+        }
+    }
+}
+
 struct RealDir {
     handle: fs::File,
     path: PathBuf,

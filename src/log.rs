@@ -1,0 +1,583 @@
+//! Segments in order: append, roll, recycle, retain; and, in the files below, recover and read.
+//!
+//! ```text
+//!   head ▼                                              durable ▼   ▼ next
+//!  | segment 3 | segment 4 | segment 1 | segment 2 (active)  |······|   spare: segment 5
+//!              ▲ base      ▲ base      ▲ base
+//! ```
+//!
+//! Space is given back by whole segments behind the head. A freed segment becomes the spare, which the
+//! next roll uses; a stream that has its whole quota recycles its oldest segment instead.
+//!
+//! **Invariants.**
+//! 1. `head <= durable <= next`. Everything from `head` up to `durable` is on the medium, or in the
+//!    ledger.
+//! 2. A segment is durable in full before the header of the next one is written, so a base is evidence.
+//! 3. A segment is reused only when a durable checkpoint says that the head is behind it.
+//! 4. No more than `reach` offsets are announced past the mark of a durable checkpoint.
+//! 5. A segment whose sync failed is never written again. What was not durable is appended again, from
+//!    the ring, to another segment whose base is the durable mark.
+//!
+//! The rules and their order are those of the model in the project's design; `tests/crash.rs` takes them
+//! out to see what breaks. **Threads.** [`Log`] belongs to the syncer; [`Shared`] is what readers see.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Mono, Stamp};
+use crate::counters::{Board, Place, StreamCounter};
+use crate::format::{
+    Checkpoint, CursorEntry, HEADER_COPIES, Loss, PAGE_SIZE, Reason, SegmentHeader,
+};
+use crate::segment::{self, Draft, Segment, SegmentWriter};
+use crate::storage::Dir;
+
+mod checkpoints;
+mod geometry;
+mod ledger;
+mod open;
+mod reader;
+mod shared;
+mod sources;
+mod spare;
+
+use checkpoints::Checkpoints;
+pub use geometry::{BUDGET_MIN, Geometry, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
+pub use ledger::Ledger;
+pub use open::{LOCK_NAME, Opened, Opening, Report, open};
+pub use reader::{BatchBuffer, Ended, Entry, Gap, Reader};
+use shared::Freed;
+pub use shared::Shared;
+use sources::Sources;
+use spare::Spare;
+
+/// How long a file system that was full is left alone before a segment is made again.
+const NO_SPACE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why nothing can be appended or made durable now.
+#[derive(Debug)]
+pub enum Trouble {
+    /// There is no room that may be taken: the quota is full of records that are still wanted.
+    Full,
+    /// The medium refused. What is not durable is appended again after [`Log::next`] went back.
+    Failed(&'static str, io::Error),
+}
+
+/// The log of one stream, as its writer holds it.
+pub struct Log {
+    /// Locked as long as this lives.
+    #[allow(dead_code)]
+    lock: Arc<dyn crate::storage::File>,
+    dir: Arc<dyn Dir>,
+    clock: Arc<dyn Clock>,
+    board: Arc<Board>,
+    shared: Arc<Shared>,
+    options: Options,
+    geometry: Geometry,
+    checkpoints: Checkpoints,
+    /// What the next checkpoint says, but for what is collected when it is written.
+    state: Box<Checkpoint>,
+    /// What a durable checkpoint says.
+    durable_mark: u64,
+    durable_head: u64,
+    durable_reach: u64,
+    /// The last checkpoint was not written.
+    is_checkpoint_owed: bool,
+    life: u64,
+    next: u64,
+    writer: Option<SegmentWriter>,
+    /// `writer` may be written to: its segment is the active one and no sync of it failed.
+    is_active: bool,
+    /// The number of a segment that never held anything durable and that the next one replaces.
+    replaced: Option<u32>,
+    spare: Option<Spare>,
+    no_space_until: Mono,
+    sources: Sources,
+    /// Cursors of sinks that are gone, kept as they were.
+    orphans: Vec<CursorEntry>,
+    /// Bytes appended since the spare was last worked on.
+    unprepared: u64,
+    /// The size of all segments but the active one.
+    sealed_bytes: u64,
+}
+
+impl Log {
+    /// What readers see.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The offset that the next record to be appended has. It goes back when a sync failed.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The first offset that is not durable.
+    pub fn durable(&self) -> u64 {
+        self.shared.durable.get()
+    }
+
+    /// Whether there is something that [`commit`](Self::commit) would make durable.
+    pub fn is_dirty(&self) -> bool {
+        self.next > self.durable()
+    }
+
+    /// Where a cursor stands in the last durable checkpoint.
+    pub fn checkpointed(&self, name: &str) -> Option<u64> {
+        let entry = self.state.cursors.iter().find(|entry| entry.name == name);
+        entry
+            .filter(|_| !self.is_checkpoint_owed)
+            .map(|entry| entry.place.position)
+    }
+
+    /// The durable mark is ahead of the one in the checkpoint.
+    pub fn is_mark_moved(&self) -> bool {
+        self.durable() > self.durable_mark
+    }
+
+    /// The record that was appended last goes behind it. Rolls to another segment when it does not fit.
+    ///
+    /// The record is not durable yet. Blocks for as long as the medium takes to write, and at a roll to
+    /// sync. Allocates only when a roll makes a new segment.
+    pub fn append(&mut self, record: &Draft<'_>, stamp: Stamp) -> Result<(), Trouble> {
+        assert_eq!(record.offset, self.next, "the log is in order");
+        let fits = |writer: &SegmentWriter| writer.fits(record.body.len());
+        if !self.is_active || !self.writer.as_ref().is_some_and(fits) {
+            self.roll(record.offset)?;
+        }
+        let Some(writer) = &mut self.writer else {
+            return Err(Trouble::Full);
+        };
+        if let Err(error) = writer.append(record, stamp) {
+            return Err(self.poison("write segment", error));
+        }
+        if record.extra_len > 0 {
+            self.sources
+                .note(record.offset, &record.body[..usize::from(record.extra_len)]);
+        }
+        self.unprepared += record.body.len() as u64;
+        self.next = record.offset + 1;
+        Ok(())
+    }
+
+    /// Makes everything appended durable and announces it.
+    pub fn commit(&mut self) -> Result<(), Trouble> {
+        self.commit_as(false)
+    }
+
+    fn commit_as(&mut self, seal: bool) -> Result<(), Trouble> {
+        let Some(writer) = self.writer.as_mut().filter(|_| self.is_active) else {
+            return Ok(());
+        };
+        if let Err(error) = writer.flush(seal) {
+            return Err(self.poison("write segment", error));
+        }
+        if !writer.is_dirty() {
+            return Ok(());
+        }
+        if self.next > self.durable_mark + self.durable_reach {
+            // Announcing this would leave the reach of the last checkpoint.
+            self.state.reach = self.geometry.longer_reach(self.state.reach);
+            self.checkpoint_as(false)?;
+        }
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let done = writer.sync();
+        self.board.add(StreamCounter::Syncs, 1);
+        match done {
+            Ok(()) => {
+                self.announce();
+                Ok(())
+            }
+            Err(error) => Err(self.poison("sync segment", error)),
+        }
+    }
+
+    /// Everything appended is durable now.
+    fn announce(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.set_mark(self.next);
+            let slot = writer.end_slot();
+            let number = writer.segment().number;
+            self.board
+                .add(StreamCounter::WrittenBytes, writer.take_written_bytes());
+            self.board.set(
+                StreamCounter::DiskBytes,
+                segment::position(slot) + self.sealed_bytes,
+            );
+            self.shared.set_end(number, slot);
+        }
+        self.sources.durable(&self.shared);
+        self.board.set(StreamCounter::DurableOffset, self.next);
+        self.board.set(StreamCounter::NextOffset, self.next);
+        self.shared.announce(self.next);
+    }
+
+    /// The active segment is given up: what is not durable is appended again elsewhere.
+    fn poison(&mut self, op: &'static str, error: io::Error) -> Trouble {
+        log::error!(
+            "{}: {op} failed: {error}; what is not durable is written again elsewhere",
+            self.options.name
+        );
+        self.board.add(StreamCounter::Poisoned, 1);
+        if let Some(writer) = &mut self.writer {
+            self.board
+                .add(StreamCounter::WrittenBytes, writer.take_written_bytes());
+            let number = writer.segment().number;
+            if writer.is_fresh() {
+                self.replaced = Some(number);
+            }
+            self.shared.suspect(number);
+        }
+        self.is_active = false;
+        self.sources.forget_undurable();
+        self.next = self.durable();
+        self.shared.durable.fail();
+        Trouble::Failed(op, error)
+    }
+
+    /// Leaves the active segment and starts another, whose first record is `first`.
+    fn roll(&mut self, first: u64) -> Result<(), Trouble> {
+        if self.is_active {
+            self.commit_as(true)?;
+            self.is_active = false;
+        }
+        // Brings mark, cursors and sources up to here, so that after a crash only the active segment has
+        // news; and frees what was acknowledged.
+        self.checkpoint()?;
+        let spare = self.take_spare()?;
+        self.start(spare, first)
+    }
+
+    /// A segment's file to write to: the spare, a new one, or the oldest.
+    fn take_spare(&mut self) -> Result<Spare, Trouble> {
+        loop {
+            self.prepare_up_to(u64::MAX);
+            if let Some(spare) = self.spare.take() {
+                return Ok(spare);
+            }
+            self.give_up_oldest()?;
+        }
+    }
+
+    /// Does so many steps towards a spare that is ready; none when there is one, or no room for it.
+    fn prepare_up_to(&mut self, steps: u64) {
+        for _ in 0..steps {
+            if self.spare.is_none() {
+                self.spare = self.new_spare();
+            }
+            let Some(spare) = self.spare.as_mut().filter(|spare| !spare.is_ready()) else {
+                return;
+            };
+            let step = spare.step();
+            self.board
+                .add(StreamCounter::WrittenBytes, spare.take_written_bytes());
+            if let Err(error) = step {
+                log::warn!("{}: no new segment: {error}", self.options.name);
+                self.pause();
+                if let Some(spare) = self.spare.take() {
+                    // A file that stays is found at the next open.
+                    let _ = spare.remove(&*self.dir);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Starts to make a new segment, if there is room for one.
+    fn new_spare(&mut self) -> Option<Spare> {
+        let (pages, number) = self.shared.with_table(|table| {
+            (
+                self.geometry.next_pages(table.newest_pages()),
+                table.free_number(),
+            )
+        });
+        if !self.has_room(pages) {
+            return None;
+        }
+        match Spare::create(&*self.dir, number, pages) {
+            Ok(spare) => Some(spare),
+            Err(error) => {
+                log::warn!("{}: no new segment: {error}", self.options.name);
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    self.shared.with_table(|table| table.block(number));
+                }
+                self.pause();
+                None
+            }
+        }
+    }
+
+    /// Whether quota and file system have room for so many pages more, as far as it is known.
+    fn has_room(&self, pages: u32) -> bool {
+        let taken = self.shared.with_table(|table| table.total_pages());
+        self.geometry.has_room(taken, pages) && self.clock.mono() >= self.no_space_until
+    }
+
+    fn pause(&mut self) {
+        self.no_space_until = self.clock.mono().plus(NO_SPACE_PAUSE);
+    }
+
+    /// Frees the oldest segment, if it may go: it was acknowledged, or the oldest records are dropped.
+    fn give_up_oldest(&mut self) -> Result<(), Trouble> {
+        assert!(!self.is_active);
+        let last_end = Some(self.durable());
+        let Some(to) = self.shared.with_table(|table| table.first_end(last_end)) else {
+            return Err(Trouble::Full);
+        };
+        let wanted = self.slowest();
+        if wanted.is_none_or(|position| position < to) {
+            if !self.options.drop_oldest {
+                return Err(Trouble::Full);
+            }
+            self.drop_below(to, wanted, Reason::Quota);
+        }
+        self.shared.set_head(to.max(self.shared.head()));
+        self.checkpoint_as(false)
+    }
+
+    /// Writes down that the records below `to` are gone, of which the slowest cursor stands at `wanted`.
+    fn drop_below(&mut self, to: u64, wanted: Option<u64>, reason: Reason) {
+        let start = wanted.unwrap_or(0).max(self.shared.head());
+        let wall_s = stamp_seconds(self.clock.stamp());
+        let mut ledger = self.shared.ledger();
+        let count = (to - start) - ledger.covered(start, to);
+        ledger.add(Loss {
+            start,
+            end: to,
+            count,
+            wall_s,
+            reason,
+        });
+        drop(ledger);
+        if wanted.is_none() {
+            self.board.add(StreamCounter::DroppedUnread, count);
+        }
+        log::debug!("{}: dropped {count} records below {to}", self.options.name);
+    }
+
+    /// Where the slowest cursor stands that counts; `None` when there is none.
+    fn slowest(&self) -> Option<u64> {
+        let places = self.cursors().map(|cursor| cursor.place.position);
+        places.min()
+    }
+
+    /// The cursors that the board has.
+    fn cursors(&self) -> impl Iterator<Item = CursorEntry> {
+        let boards = (0..crate::counters::CURSORS_MAX).map(|index| self.board.cursor(index));
+        let named = boards.take_while(|cursor| !cursor.name().is_empty());
+        named.map(|cursor| {
+            // Only its own thread writes it, in this process: it is never half written for long.
+            let place = cursor.place().unwrap_or_else(|| Place {
+                position: self.durable_head,
+                ..Place::default()
+            });
+            CursorEntry {
+                name: cursor.name(),
+                place,
+            }
+        })
+    }
+
+    /// Puts a header on a file and makes it the active segment.
+    fn start(&mut self, mut spare: Spare, first: u64) -> Result<(), Trouble> {
+        let base = self
+            .replaced
+            .and_then(|number| self.shared.with_table(|t| t.base_of(number)));
+        let base = base.unwrap_or_else(|| self.durable());
+        self.life += 1;
+        let header = SegmentHeader {
+            store: self.state.store,
+            epoch: self.state.epoch,
+            base,
+            life: self.life,
+            number: spare.number(),
+            pages: spare.pages(),
+            prepared: self.clock.stamp(),
+            name: self.options.name.clone(),
+        };
+        let written = segment::write_headers(&**spare.file(), &header);
+        let written = written.and_then(|()| spare.file().sync());
+        let written = written.and_then(|()| spare.become_segment(&*self.dir));
+        self.board.add(
+            StreamCounter::WrittenBytes,
+            u64::from(HEADER_COPIES) * PAGE_SIZE as u64,
+        );
+        self.board.add(StreamCounter::Syncs, 1);
+        if let Err(error) = written {
+            // The same file again, under a raised life: what its header says now is not known.
+            self.spare = Some(spare);
+            self.shared.durable.fail();
+            return Err(Trouble::Failed("write segment header", error));
+        }
+        if let Some(number) = self.replaced.take() {
+            // Nothing in it was ever durable. Its file serves the next try.
+            let replaced = self.shared.with_table(|table| table.remove(number));
+            if let Some(replaced) = replaced
+                && self.spare.is_none()
+            {
+                self.spare = Some(Spare::of_segment(replaced.segment));
+            }
+        }
+        let segment = Segment {
+            file: Arc::clone(spare.file()),
+            number: spare.number(),
+            base,
+            life: self.life,
+            pages: spare.pages(),
+        };
+        self.shared.push(segment.clone());
+        let mark = self.durable();
+        match &mut self.writer {
+            Some(writer) => {
+                writer.turn_to(segment, HEADER_COPIES, self.life, first);
+                writer.set_mark(mark);
+            }
+            None => {
+                let (io, store) = (self.options.io, self.state.store);
+                let slot = HEADER_COPIES;
+                let writer = SegmentWriter::new(io, store, segment, slot, self.life, first, mark);
+                self.writer =
+                    Some(writer.map_err(|error| Trouble::Failed("allocate a stage", error))?);
+            }
+        }
+        self.is_active = true;
+        self.report_space();
+        Ok(())
+    }
+
+    /// Writes a checkpoint if anything in it moved since the last one, and frees what it lets go.
+    pub fn checkpoint(&mut self) -> Result<(), Trouble> {
+        let is_moved = self.durable() != self.durable_mark
+            || self.shared.ledger().take_changed()
+            || self
+                .cursors()
+                .zip(&self.state.cursors)
+                .any(|(now, then)| now != *then);
+        if !is_moved && !self.is_checkpoint_owed {
+            return Ok(());
+        }
+        self.state.reach = self.geometry.shorter_reach(self.state.reach);
+        self.checkpoint_as(false)
+    }
+
+    /// Writes the checkpoint of a clean close. Everything appended must be durable.
+    pub fn close(&mut self) -> Result<(), Trouble> {
+        assert!(!self.is_dirty());
+        self.checkpoint_as(true)
+    }
+
+    fn checkpoint_as(&mut self, is_clean: bool) -> Result<(), Trouble> {
+        let cursors: heapless::Vec<_, { crate::counters::CURSORS_MAX }> = self.cursors().collect();
+        let slowest = cursors.iter().map(|cursor| cursor.place.position).min();
+        if let Some(slowest) = slowest {
+            let to = self.shared.with_table(|table| table.base_below(slowest));
+            self.shared.set_head(to.max(self.shared.head()));
+        }
+        let state = &mut *self.state;
+        state.generation += 1;
+        state.life = self.life;
+        state.mark = self.shared.durable.get();
+        state.head = self.shared.head();
+        state.written = self.clock.stamp();
+        state.is_clean = is_clean;
+        (state.segment, state.page) = match &self.writer {
+            Some(writer) if self.is_active => (writer.segment().number, writer.end_slot()),
+            _ => (0, 0),
+        };
+        state.cursors = cursors;
+        for orphan in &self.orphans {
+            // There may be more of them than fit; those of sinks that run come first.
+            let _ = state.cursors.push(orphan.clone());
+        }
+        self.sources.write_to(&mut state.sources, &self.shared);
+        state.ledger.clone_from(self.shared.ledger().ranges());
+        self.is_checkpoint_owed = true;
+        let written = self.checkpoints.write(&self.state);
+        self.board.add(StreamCounter::Checkpoints, 1);
+        self.board.add(
+            StreamCounter::WrittenBytes,
+            self.checkpoints.take_written_bytes(),
+        );
+        if let Err(error) = written {
+            log::error!("{}: write checkpoint failed: {error}", self.options.name);
+            self.shared.durable.fail();
+            return Err(Trouble::Failed("write checkpoint", error));
+        }
+        self.is_checkpoint_owed = false;
+        self.durable_mark = self.state.mark;
+        self.durable_head = self.state.head;
+        self.durable_reach = self.state.reach;
+        self.board.set(StreamCounter::HeadOffset, self.durable_head);
+        self.free();
+        Ok(())
+    }
+
+    /// Frees the segments behind the durable head.
+    fn free(&mut self) {
+        // The last segment is freed too when it is full and left.
+        let last_end = (!self.is_active).then(|| self.durable());
+        let mut is_any = false;
+        while let Some(freed) = self
+            .shared
+            .with_table(|table| table.remove_first(self.durable_head, last_end))
+        {
+            is_any = true;
+            self.keep(freed);
+        }
+        if is_any {
+            self.report_space();
+        }
+    }
+
+    /// Keeps a freed segment as the spare, if there is none and it is as good as a new one would be;
+    /// removes it otherwise.
+    fn keep(&mut self, freed: Freed) {
+        let Freed {
+            segment,
+            is_suspect,
+        } = freed;
+        let is_right = segment.pages == self.geometry.pages || !self.has_room(self.geometry.pages);
+        if self.spare.is_none() && is_right && !is_suspect {
+            self.spare = Some(Spare::of_segment(segment));
+            return;
+        }
+        let (number, name) = (segment.number, segment::file_name(segment.number));
+        drop(segment);
+        // A name may be used again only when its removal is durable.
+        self.shared.with_table(|table| table.block(number));
+        match self.dir.remove(&name).and_then(|()| self.dir.sync()) {
+            Ok(()) => self.shared.with_table(|table| table.unblock(number)),
+            Err(error) => log::warn!("{}: remove {name} failed: {error}", self.options.name),
+        }
+    }
+
+    /// Works on the spare, about as much as the records since the last call need. Never more than a few
+    /// steps for each 256 KiB of them.
+    pub fn prepare(&mut self) {
+        if self.is_active {
+            let written = std::mem::take(&mut self.unprepared);
+            self.prepare_up_to(1 + 2 * written / spare::STEP_SIZE as u64);
+        }
+    }
+
+    /// Counts what the store takes on disk.
+    fn report_space(&mut self) {
+        let pages = self.shared.with_table(|table| table.total_pages());
+        let active = self.writer.as_ref().filter(|_| self.is_active);
+        let active = active.map_or(0, |writer| u64::from(writer.segment().pages));
+        let spare = self
+            .spare
+            .as_ref()
+            .map_or(0, |spare| u64::from(spare.pages()));
+        self.sealed_bytes = (pages - active) * PAGE_SIZE as u64;
+        let bytes = (pages + spare) * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
+        self.board.set(StreamCounter::AllocatedBytes, bytes);
+    }
+}
+
+fn stamp_seconds(stamp: Stamp) -> u32 {
+    u32::try_from(stamp.wall_ms / 1000).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,202 @@
+//! What was lost: a bounded list of ranges, part of the store.
+
+use heapless::Vec;
+
+use crate::format::{LEDGER_MAX, Loss, Reason};
+
+/// Ranges of offsets whose records are gone, by rising offset, apart from each other.
+///
+/// When it is full, the two neighbours with the least between them become one range, which then also
+/// covers what lies between; counts stay exact. So the ledger never forgets a loss, and a range of it
+/// means "what is missing in here is missing for this reason", never "nothing is here".
+#[derive(Debug, Default)]
+pub struct Ledger {
+    ranges: Vec<Loss, LEDGER_MAX>,
+    changed: bool,
+}
+
+impl Ledger {
+    /// The ledger of a checkpoint.
+    pub fn from_checkpoint(ranges: &Vec<Loss, LEDGER_MAX>) -> Self {
+        Self {
+            ranges: ranges.clone(),
+            changed: false,
+        }
+    }
+
+    /// The ranges.
+    pub fn ranges(&self) -> &Vec<Loss, LEDGER_MAX> {
+        &self.ranges
+    }
+
+    /// Whether anything was added since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Adds a loss, without what the ledger has already.
+    pub fn add(&mut self, loss: Loss) {
+        let mut start = loss.start;
+        while start < loss.end {
+            // The next stretch that no range covers.
+            let at = self.ranges.partition_point(|range| range.end <= start);
+            let next = self.ranges.get(at);
+            if let Some(range) = next.filter(|range| range.start <= start) {
+                start = range.end;
+                continue;
+            }
+            let end = next.map_or(loss.end, |range| range.start.min(loss.end));
+            let all = loss.end - loss.start;
+            // The part's share of the count: exact where the count is all or nothing.
+            let count = if all == 0 {
+                0
+            } else {
+                mul_div(loss.count, end - start, all)
+            };
+            self.insert(
+                at,
+                Loss {
+                    start,
+                    end,
+                    count,
+                    ..loss
+                },
+            );
+            start = end;
+        }
+    }
+
+    fn insert(&mut self, at: usize, loss: Loss) {
+        self.changed = true;
+        if let Some(before) = at.checked_sub(1).and_then(|at| self.ranges.get_mut(at)) {
+            if before.end == loss.start && before.reason == loss.reason {
+                before.end = loss.end;
+                before.count += loss.count;
+                return;
+            }
+        }
+        if let Some(behind) = self.ranges.get_mut(at) {
+            if behind.start == loss.end && behind.reason == loss.reason {
+                behind.start = loss.start;
+                behind.count += loss.count;
+                return;
+            }
+        }
+        if self.ranges.is_full() {
+            self.merge_nearest();
+            return self.add(loss);
+        }
+        let full = self.ranges.insert(at, loss).is_err();
+        assert!(!full, "there is room: two ranges were just merged");
+    }
+
+    /// Makes one range of the two neighbours that have the least between them.
+    fn merge_nearest(&mut self) {
+        let pairs = self.ranges.windows(2).enumerate();
+        let nearest = pairs.min_by_key(|(_, pair)| pair[1].start - pair[0].end);
+        let Some((at, _)) = nearest else { return };
+        let gone = self.ranges.remove(at + 1);
+        let kept = &mut self.ranges[at];
+        // The reason of the greater part stands for both.
+        if gone.end - gone.start > kept.end - kept.start {
+            kept.reason = gone.reason;
+            kept.wall_s = gone.wall_s;
+        }
+        kept.end = gone.end;
+        kept.count += gone.count;
+    }
+
+    /// The range that covers an offset.
+    pub fn covering(&self, offset: u64) -> Option<&Loss> {
+        let at = self.ranges.partition_point(|range| range.end <= offset);
+        self.ranges.get(at).filter(|range| range.start <= offset)
+    }
+
+    /// How many offsets from `start` up to `end` the ranges cover.
+    pub fn covered(&self, start: u64, end: u64) -> u64 {
+        let part = |range: &Loss| range.end.min(end).saturating_sub(range.start.max(start));
+        self.ranges.iter().map(part).sum()
+    }
+
+    /// How many records were lost for a reason, as far as it is known.
+    pub fn count(&self, reason: Reason) -> u64 {
+        self.ranges
+            .iter()
+            .filter(|range| range.reason == reason)
+            .map(|range| range.count)
+            .sum()
+    }
+}
+
+/// `a * b / c` without overflow in between; `b <= c`.
+fn mul_div(a: u64, b: u64, c: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    u64::try_from(product / u128::from(c)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss(start: u64, end: u64, reason: Reason) -> Loss {
+        Loss {
+            start,
+            end,
+            count: end - start,
+            wall_s: 0,
+            reason,
+        }
+    }
+
+    fn spans(ledger: &Ledger) -> std::vec::Vec<(u64, u64, u64)> {
+        ledger
+            .ranges()
+            .iter()
+            .map(|range| (range.start, range.end, range.count))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_known_already_is_not_added_twice() {
+        let mut ledger = Ledger::default();
+        ledger.add(loss(10, 20, Reason::Damage));
+        ledger.add(loss(30, 40, Reason::NeverDurable));
+        assert!(ledger.take_changed());
+        ledger.add(loss(12, 18, Reason::Quota));
+        assert!(!ledger.take_changed());
+        ledger.add(loss(5, 35, Reason::Quota));
+        assert_eq!(
+            spans(&ledger),
+            [(5, 10, 5), (10, 20, 10), (20, 30, 10), (30, 40, 10)]
+        );
+        assert_eq!(ledger.covered(0, 100), 35);
+        assert_eq!(ledger.covering(29).unwrap().reason, Reason::Quota);
+        assert!(ledger.covering(40).is_none() && ledger.covering(4).is_none());
+    }
+
+    #[test]
+    fn a_range_that_grows_stays_one() {
+        let mut ledger = Ledger::default();
+        for start in [0, 10, 20, 40, 30] {
+            ledger.add(loss(start, start + 10, Reason::Quota));
+        }
+        assert_eq!(spans(&ledger), [(0, 30, 30), (30, 50, 20)]);
+        assert_eq!(ledger.count(Reason::Quota), 50);
+    }
+
+    #[test]
+    fn a_full_ledger_forgets_nothing() {
+        let mut ledger = Ledger::default();
+        let mut total = 0;
+        for n in 0..1000u64 {
+            let start = n * 100 + n % 7;
+            ledger.add(loss(start, start + 3, Reason::Damage));
+            total += 3;
+            assert!(ledger.ranges().len() <= LEDGER_MAX);
+        }
+        assert_eq!(ledger.count(Reason::Damage), total);
+        for n in 0..1000u64 {
+            assert!(ledger.covering(n * 100 + n % 7 + 1).is_some());
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! Opens a store: finds out what is there, decides by evidence, and discards nothing.
+//!
+//! ```text
+//!  lock ─ sync directory ─ checkpoint ┬─ clean: headers only ───────────────┐
+//!                                     └─ else: sync and forget every file,  ├─▶ new checkpoint ─▶ Log
+//!                                        repair headers, scan the last one ─┘
+//! ```
+//!
+//! The log ends behind the last page whose header verifies with a life that is not below its segment's.
+//! Writing goes on in the page behind it, under a new life, so a crash loop burns no segments. Offsets
+//! that may have been handed out are skipped. What was durable is told from what was not by *evidence*:
+//! the greatest of the checkpoint's mark, the marks of pages that verify, and the bases of segments.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heapless::String as Name;
+
+use super::checkpoints::{self, Checkpoints};
+use super::geometry::REACH_UNKNOWN;
+use super::reader::{BatchBuffer, Ended, Evidence, Reader};
+use super::sources::{self, Sources};
+use super::spare::Spare;
+use super::{Geometry, Ledger, Log, Options, Shared};
+use crate::clock::{Clock, Mono};
+use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamCounter};
+use crate::error::{Code, Error, Result};
+use crate::format::{
+    Checkpoint, CursorEntry, FORMAT, Loss, PAGE_SIZE, Reason, SegmentHeader, StoreId,
+};
+use crate::segment::{self, Segment, SegmentWriter};
+use crate::storage::Dir;
+use crate::watermark::seam::park;
+
+mod files;
+
+use files::{DeadFile, Files, StoredSegment};
+
+/// The name of the lock file.
+pub const LOCK_NAME: &str = "lock";
+/// How often the lock is tried, with a pause in between: somebody may just be looking whether it is held.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often the first checkpoint is tried before opening fails.
+const CHECKPOINT_TRIES: u32 = 3;
+
+/// What a log is opened for.
+pub struct Opening<'a> {
+    /// The store's directory.
+    pub dir: Arc<dyn Dir>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The sizes and policies.
+    pub options: Options,
+    /// The cursors that sinks have, by name, and whether a new one starts at the newest record.
+    pub cursors: &'a [(Name<CURSOR_NAME_MAX>, bool)],
+    /// The board of the store with that id; what stands on it is used if it is of this boot. And a text
+    /// for the lock file that says where the board is.
+    pub board: &'a dyn Fn(StoreId) -> io::Result<(Board, String)>,
+    /// The process that opens it.
+    pub pid: u32,
+}
+
+/// A log that was opened.
+pub struct Opened {
+    /// The log. Its store stays locked as long as it lives.
+    pub log: Log,
+    /// Its board.
+    pub board: Arc<Board>,
+    /// What was found.
+    pub report: Report,
+}
+
+/// What opening a store has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// There was no store; it was made.
+    pub is_new: bool,
+    /// It had been closed cleanly, so nothing was scanned.
+    pub is_clean: bool,
+    /// The offset that the next record gets.
+    pub next: u64,
+    /// Everything below is proven to have been durable.
+    pub evidence: u64,
+    /// Where the log ends.
+    pub end: u64,
+    /// Records found damaged by this open: they had been durable.
+    pub damaged: u64,
+    /// Records of the last sync before a crash that are not whole; it cannot be told why.
+    pub undecided: u64,
+    /// Headers of segments that were repaired.
+    pub repaired: u32,
+    /// Pages that could not be read.
+    pub unreadable: u32,
+    /// Segments in the store.
+    pub segments: u32,
+}
+
+/// Opens the log in a directory, or makes one.
+///
+/// Blocks for a few reads and syncs after a clean close; after a crash also for a scan of the segment
+/// that was written last. Never fails because of what stands in the store, except when that is of a
+/// newer format; then nothing was touched.
+pub fn open(opening: Opening<'_>) -> Result<Opened> {
+    let Opening {
+        dir,
+        clock,
+        options,
+        cursors,
+        board,
+        pid,
+    } = opening;
+    let mut geometry = Geometry::of(&options);
+    let lock = lock(&*dir)?;
+    let mut files = files::look(&*dir)?;
+    let last = files.checkpoint.newest.clone().unwrap_or_default();
+    let is_new = files.is_new();
+    let store = files.store.unwrap_or_else(new_store_id);
+    let mut report = Report {
+        is_new,
+        is_clean: files.is_clean,
+        ..Report::default()
+    };
+    let mut state = Box::new(Checkpoint {
+        store,
+        epoch: last.epoch.max(1),
+        generation: last.generation,
+        name: options.name.clone(),
+        sources: last.sources.clone(),
+        ..Checkpoint::default()
+    });
+
+    // What was set aside counts against the budget, up to a quarter of it.
+    geometry.budget_pages -= files.aside_pages.min(geometry.budget_pages / 4);
+    files.order(last.head);
+    report.repaired = files.repair();
+    let shared = Shared::new(
+        store,
+        state.epoch,
+        0,
+        last.head,
+        Ledger::from_checkpoint(&last.ledger),
+    );
+    let shared = Arc::new(shared);
+    for stored in &files.segments {
+        shared.with_table(|table| table.push(stored.segment.clone()));
+    }
+    shared.with_table(|table| files.blocked.iter().for_each(|number| table.block(*number)));
+    *shared.sources() = last.sources.clone();
+
+    let decided = decide(&files, &last, &shared, &clock, &mut report)?;
+    report.next = decided.next;
+    report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
+    let life = decided.life + 1;
+
+    let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
+    let places = places(cursors, &board, &last, &clock, store, &decided);
+    sign(&board, store, state.epoch, &clock, pid, &places);
+    let board = Arc::new(board);
+    write_lock(&*lock, pid, &place)?;
+    let is_orphan = |entry: &&CursorEntry| places.iter().all(|(name, _)| *name != entry.name);
+    let orphans: Vec<CursorEntry> = last.cursors.iter().filter(is_orphan).cloned().collect();
+
+    let mut checkpoints =
+        Checkpoints::open(&*dir).map_err(|error| Error::io("open checkpoint", error))?;
+    checkpoints.found(&files.checkpoint);
+    state.reach = geometry.reach();
+    state.opened = decided.next;
+    state.ring_records = options.ring_records;
+    let reach = state.reach;
+    shared.durable.advance(decided.next);
+    let mut log = Log {
+        lock,
+        dir,
+        clock,
+        board: Arc::clone(&board),
+        shared,
+        options,
+        geometry,
+        checkpoints,
+        state,
+        durable_mark: decided.next,
+        durable_head: last.head,
+        durable_reach: reach,
+        is_checkpoint_owed: true,
+        life,
+        next: decided.next,
+        writer: None,
+        is_active: false,
+        replaced: None,
+        spare: None,
+        no_space_until: Mono::default(),
+        sources: Sources::default(),
+        orphans,
+        unprepared: 0,
+        sealed_bytes: 0,
+    };
+    log.resume(&files, &decided)?;
+    log.begin(&files)?;
+    Ok(Opened { log, board, report })
+}
+
+/// What an open decides.
+#[derive(Debug)]
+struct Decided {
+    /// The offset that the next record gets.
+    next: u64,
+    /// The greatest life in use.
+    life: u64,
+    /// The page of the last segment in which writing goes on; `None` when it must not.
+    resume: Option<u32>,
+    /// Nothing of the last segment's life is on the medium but its header.
+    is_fresh: bool,
+}
+
+/// Finds evidence, end and losses, and writes the losses into the ledger.
+fn decide(
+    files: &Files,
+    last: &Checkpoint,
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    report: &mut Report,
+) -> Result<Decided> {
+    let bases = files.segments.iter().map(|stored| stored.segment.base);
+    let lives = files.segments.iter().map(|stored| stored.segment.life);
+    let mark = last.mark.max(bases.max().unwrap_or(0));
+    let life = last.life.max(lives.max().unwrap_or(0)).max(files.life_seen);
+    let active = files.segments.last();
+    if files.is_clean {
+        let is_it = |stored: &&StoredSegment| {
+            stored.segment.number == last.segment && last.page <= stored.segment.pages
+        };
+        let resume = active.filter(is_it).map(|_| last.page);
+        (report.evidence, report.end) = (last.mark, last.mark);
+        return Ok(Decided {
+            next: mark,
+            life,
+            resume,
+            is_fresh: false,
+        });
+    }
+    let scanned = match active {
+        Some(stored) => scan(stored, mark, last.head, shared, clock)
+            .map_err(|error| Error::io("scan segment", error))?,
+        None => Scanned {
+            end: mark,
+            ..Scanned::default()
+        },
+    };
+    let evidence = mark.max(scanned.evidence.mark);
+    let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
+    let wall_s = super::stamp_seconds(clock.stamp());
+    let mut ledger = shared.ledger();
+    for (start, gap_end) in scanned.gaps {
+        // Below the evidence it was durable once, above it nobody can tell.
+        for (from, to, reason) in [
+            (start, gap_end.min(evidence), Reason::Damage),
+            (start.max(evidence), gap_end.min(end), Reason::Undecided),
+        ] {
+            if from >= to {
+                continue;
+            }
+            let count = (to - from) - ledger.covered(from, to);
+            ledger.add(Loss {
+                start: from,
+                end: to,
+                count: to - from,
+                wall_s,
+                reason,
+            });
+            match reason {
+                Reason::Damage => report.damaged += count,
+                _ => report.undecided += count,
+            }
+        }
+    }
+    let next = next_offset(files, last, end);
+    ledger.add(Loss {
+        start: end,
+        end: next,
+        count: 0,
+        wall_s,
+        reason: Reason::NeverDurable,
+    });
+    drop(ledger);
+    for (offset, source) in scanned.sources {
+        sources::put(&mut shared.sources(), offset, source.view());
+    }
+    (report.evidence, report.end) = (evidence, end);
+    report.unreadable = scanned.evidence.unreadable;
+    let is_usable = active.is_some_and(|stored| stored.is_good) && report.unreadable == 0;
+    let is_fresh = scanned.evidence.end_slot <= crate::format::HEADER_COPIES;
+    let resume = active
+        .filter(|_| is_usable)
+        .map(|_| scanned.evidence.end_slot);
+    let life = life.max(scanned.evidence.life);
+    Ok(Decided {
+        next,
+        life,
+        resume,
+        is_fresh: is_fresh && report.unreadable == 0,
+    })
+}
+
+/// The first offset that nobody can have been handed.
+fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
+    let ring = u64::from(last.ring_records);
+    if files.is_new() {
+        return 0;
+    }
+    if last.generation == 0 {
+        // No checkpoint survived: nothing is known of the run that crashed.
+        return end + REACH_UNKNOWN;
+    }
+    // Two rings behind what the log shows: what was in the ring, and what was announced and then torn.
+    let behind_end = end.max(last.opened) + 2 * ring;
+    behind_end.max(last.mark + last.reach + ring)
+}
+
+/// What the scan of the last segment shows.
+#[derive(Default)]
+struct Scanned {
+    evidence: Evidence,
+    /// The offset behind the last record that is whole.
+    end: u64,
+    /// Where records are missing.
+    gaps: Vec<(u64, u64)>,
+    sources: Vec<(u64, OwnedSource)>,
+}
+
+/// A source position that was found.
+struct OwnedSource {
+    name: String,
+    position: Vec<u8>,
+}
+
+impl OwnedSource {
+    fn view(&self) -> crate::record::Source<'_> {
+        crate::record::Source {
+            name: &self.name,
+            position: &self.position,
+        }
+    }
+}
+
+fn scan(
+    stored: &StoredSegment,
+    mark: u64,
+    head: u64,
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<Scanned> {
+    /// Records are looked at in batches of so many bytes.
+    const BATCH_BYTES: usize = 64 * 1024;
+    let segment = stored.segment.clone();
+    let mut scanned = Scanned {
+        end: mark.max(segment.base),
+        ..Scanned::default()
+    };
+    let mut next = segment.base;
+    let mut reader = Reader::scan(Arc::clone(shared), Arc::clone(clock), segment)?;
+    let mut batch = BatchBuffer::new(BATCH_BYTES / 64, BATCH_BYTES, BATCH_BYTES)?;
+    loop {
+        batch.clear();
+        let (ended, after) = reader.read_all(next, &mut batch)?;
+        for entry in batch.entries() {
+            scanned.end = scanned.end.max(entry.offset + 1);
+            if let Some(source) = batch.view(entry).source() {
+                let (name, position) = (source.name.to_owned(), source.position.to_owned());
+                scanned.sources.retain(|(_, source)| source.name != name);
+                scanned
+                    .sources
+                    .push((entry.offset, OwnedSource { name, position }));
+            }
+        }
+        next = after;
+        match ended {
+            Ended::Gap(gap) if gap.end > head => {
+                scanned.gaps.push((gap.start.max(head), gap.end));
+            }
+            Ended::Gap(_) | Ended::Full => {}
+            Ended::CaughtUp => break,
+        }
+    }
+    // Offsets that the last page was opened for, and that no page shows, lie in no gap of the walk.
+    scanned.evidence = reader.evidence();
+    let known_to = scanned
+        .evidence
+        .first_max
+        .max(scanned.evidence.mark)
+        .max(scanned.end);
+    if next < known_to {
+        scanned.gaps.push((next.max(head), known_to));
+    }
+    Ok(scanned)
+}
+
+/// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured.
+fn places(
+    cursors: &[(Name<CURSOR_NAME_MAX>, bool)],
+    board: &Board,
+    last: &Checkpoint,
+    clock: &Arc<dyn Clock>,
+    store: StoreId,
+    decided: &Decided,
+) -> Vec<(Name<CURSOR_NAME_MAX>, Place)> {
+    let is_of_last_run = board.owner().is_some_and(|owner| {
+        owner.store == store.0 && owner.epoch == last.epoch && owner.boot == clock.boot()
+    });
+    assert!(cursors.len() <= CURSORS_MAX, "the configuration is bounded");
+    cursors
+        .iter()
+        .map(|(name, starts_newest)| {
+            let saved = last.cursors.iter().find(|entry| entry.name == *name);
+            let saved = saved.map(|entry| entry.place.clone());
+            let on_board = board.place_of(name).filter(|_| is_of_last_run);
+            let newer = on_board.filter(|place| {
+                let saved = saved.as_ref().map_or(0, |saved| saved.position);
+                place.position >= saved && place.position <= decided.next
+            });
+            let position = if *starts_newest {
+                decided.next
+            } else {
+                last.head
+            };
+            let mut place = newer.or(saved).unwrap_or(Place {
+                position,
+                ..Place::default()
+            });
+            place.position = place.position.clamp(last.head, decided.next);
+            place
+                .intervals
+                .retain(|(from, to)| *from > place.position && *to <= decided.next);
+            (name.clone(), place)
+        })
+        .collect()
+}
+
+/// Signs the board and puts the cursors on it.
+fn sign(
+    board: &Board,
+    store: StoreId,
+    epoch: u64,
+    clock: &Arc<dyn Clock>,
+    pid: u32,
+    places: &[(Name<CURSOR_NAME_MAX>, Place)],
+) {
+    board.take(Owner {
+        store: store.0,
+        epoch,
+        boot: clock.boot(),
+        pid,
+    });
+    for (index, (name, place)) in places.iter().enumerate() {
+        board.cursor(index).set_name(name);
+        board.cursor(index).set_place(place);
+    }
+}
+
+impl Log {
+    /// Goes on in the last segment, if it may be written to.
+    fn resume(&mut self, files: &Files, decided: &Decided) -> Result<()> {
+        let Some(last) = files.segments.last() else {
+            return Ok(());
+        };
+        match decided.resume {
+            Some(slot) => {
+                let (io, store) = (self.options.io, self.state.store);
+                let segment = last.segment.clone();
+                self.shared.set_end(segment.number, slot);
+                let (life, next) = (self.life, self.next);
+                let writer = SegmentWriter::new(io, store, segment, slot, life, next, next);
+                self.writer = Some(writer.map_err(|error| Error::io("allocate a stage", error))?);
+                self.is_active = true;
+            }
+            None if files.is_clean => {}
+            None => {
+                self.shared.suspect(last.segment.number);
+                if decided.is_fresh {
+                    self.replaced = Some(last.segment.number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the new life durable; only then may anything be handed out or written.
+    fn begin(&mut self, files: &Files) -> Result<()> {
+        self.board.set(StreamCounter::Life, self.life);
+        self.board.set(StreamCounter::OpenedOffset, self.next);
+        self.board.set(StreamCounter::NextOffset, self.next);
+        self.board.set(StreamCounter::DurableOffset, self.next);
+        self.board.set(StreamCounter::HeadOffset, self.durable_head);
+        let mut written = self.checkpoint_as(false);
+        for _ in 1..CHECKPOINT_TRIES {
+            if written.is_err() {
+                written = self.checkpoint_as(false);
+            }
+        }
+        if let Err(super::Trouble::Failed(op, error)) = written {
+            return Err(Error::io(op, error));
+        }
+        for name in &files.spares {
+            if let Err(error) = self.dir.remove(name) {
+                log::warn!("{}: remove {name} failed: {error}", self.options.name);
+            }
+        }
+        for dead in &files.dead {
+            self.settle_dead(dead);
+        }
+        self.report_space();
+        Ok(())
+    }
+
+    /// A file that is no segment any more becomes the spare or goes. What makes no sense is set aside.
+    fn settle_dead(&mut self, dead: &DeadFile) {
+        let DeadFile { segment, is_blank } = dead;
+        if segment.pages == self.geometry.pages && self.spare.is_none() && segment.life > 0 {
+            self.spare = Some(Spare::of_segment(segment.clone()));
+            return;
+        }
+        let name = segment::file_name(segment.number);
+        let settled = if *is_blank || segment.life > 0 {
+            self.dir.remove(&name)
+        } else {
+            let aside = files::aside_name(segment.number, self.life);
+            log::error!(
+                "{}: {name} is damaged beyond reading; it is kept as {aside}",
+                self.options.name
+            );
+            self.dir.rename(&name, &aside)
+        };
+        if let Err(error) = settled.and_then(|()| self.dir.sync()) {
+            self.shared.with_table(|table| table.block(segment.number));
+            log::warn!("{}: remove {name} failed: {error}", self.options.name);
+        }
+    }
+}
+
+/// Takes the store for this process.
+fn lock(dir: &dyn Dir) -> Result<Arc<dyn crate::storage::File>> {
+    let op = "lock store";
+    let opened = match dir.open(LOCK_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create(LOCK_NAME),
+        opened => opened,
+    };
+    let file = opened.map_err(|error| Error::io(op, error))?;
+    for _ in 0..LOCK_TRIES {
+        if file.try_lock().map_err(|error| Error::io(op, error))? {
+            return Ok(file);
+        }
+        park(Some(LOCK_PAUSE));
+    }
+    Err(Error::text(
+        Code::Io,
+        op,
+        "locked: another process has it open",
+    ))
+}
+
+/// Writes down who has the store and where its board is: `pid`, then a path, a line each.
+fn write_lock(lock: &dyn crate::storage::File, pid: u32, board: &str) -> Result<()> {
+    let text = format!("{pid}\n{board}\n");
+    let write = lock
+        .set_size(0)
+        .and_then(|()| lock.write_at(text.as_bytes(), 0));
+    write.map_err(|error| Error::io("write lock file", error))
+}
+
+/// A random id.
+fn new_store_id() -> StoreId {
+    let mut id = [0; 16];
+    crate::storage::random(&mut id);
+    StoreId(id)
+}
+
+/// A store of a format that this code does not know.
+fn newer(what: &str, format: u16) -> Error {
+    let text =
+        format!("{what} has format {format}, this program knows {FORMAT}; nothing was touched");
+    Error::text(Code::Corrupt, "open store", text)
+}
+
+const _: () = assert!(PAGE_SIZE.is_power_of_two());

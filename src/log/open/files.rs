@@ -1,0 +1,322 @@
+//! What lies in a store's directory, before anything is decided.
+
+use std::io;
+use std::sync::Arc;
+
+use super::super::spare::SPARE_PREFIX;
+use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
+use crate::error::{Error, Result};
+use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
+use crate::segment::{self, READ_AHEAD_PAGES, position};
+use crate::storage::{Buffer, Dir, File};
+
+const ASIDE_PREFIX: &str = "damaged-";
+
+/// A segment that was found.
+pub(super) struct StoredSegment {
+    /// What its header says.
+    pub segment: Segment,
+    /// It was synced and its header is whole: it may be written to.
+    pub is_good: bool,
+    header: SegmentHeader,
+    /// Copies of the header that do not say the same.
+    bad_copies: heapless::Vec<u32, { HEADER_COPIES as usize }>,
+}
+
+/// A file that nobody needs. Its life is 0 when it has no header.
+pub(super) struct DeadFile {
+    pub segment: Segment,
+    /// There is nothing in it.
+    pub is_blank: bool,
+}
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Files {
+    /// The store's id, if anything tells it.
+    pub store: Option<StoreId>,
+    /// What the checkpoint's slots say.
+    pub checkpoint: checkpoints::Found,
+    /// The store was closed cleanly.
+    pub is_clean: bool,
+    /// Segments, in order.
+    pub segments: Vec<StoredSegment>,
+    /// Files that are no segments any more, or never were.
+    pub dead: Vec<DeadFile>,
+    /// Files that were to become segments.
+    pub spares: Vec<String>,
+    /// Pages of files that were set aside.
+    pub aside_pages: u64,
+    /// Numbers of files that belong to somebody else.
+    pub blocked: Vec<u32>,
+    /// The greatest life in pages of segments without a header.
+    pub life_seen: u64,
+}
+
+/// Looks at everything. Touches nothing but what a sync writes.
+pub(super) fn look(dir: &dyn Dir) -> Result<Files> {
+    dir.sync()
+        .map_err(|error| Error::io("sync directory", error))?;
+    let mut files = Files::default();
+    match dir.open(checkpoints::FILE_NAME) {
+        Ok(file) => files.read_checkpoint(&*file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("open checkpoint", error)),
+    }
+    let list = dir
+        .list()
+        .map_err(|error| Error::io("list directory", error))?;
+    let mut numbers: Vec<u32> = list
+        .iter()
+        .filter_map(|entry| segment::file_number(&entry.name))
+        .collect();
+    numbers.sort_unstable();
+    for entry in list
+        .iter()
+        .filter(|entry| entry.name.starts_with(SPARE_PREFIX))
+    {
+        files.spares.push(entry.name.clone());
+    }
+    let aside = list
+        .iter()
+        .filter(|entry| entry.name.starts_with(ASIDE_PREFIX));
+    files.aside_pages = aside.map(|entry| entry.allocated / PAGE_SIZE as u64).sum();
+    for number in numbers {
+        let name = segment::file_name(number);
+        let file = dir
+            .open(&name)
+            .map_err(|error| Error::io("open segment", error))?;
+        files.read_segment(number, &file, &name)?;
+    }
+    files.settle_store();
+    Ok(files)
+}
+
+impl Files {
+    fn read_checkpoint(&mut self, file: &dyn File) -> Result<()> {
+        if let Err(error) = file.sync() {
+            // What stands in the cache may not be on the medium; it is read from there.
+            log::warn!("sync checkpoint failed: {error}");
+        }
+        file.drop_cache();
+        let found =
+            checkpoints::read(file, true).map_err(|error| Error::io("read checkpoint", error))?;
+        self.checkpoint = found.map_err(|format| newer("the checkpoint", format))?;
+        let newest = self.checkpoint.newest.as_ref();
+        self.store = newest.map(|newest| newest.store);
+        self.is_clean = newest.is_some_and(|newest| newest.is_clean) && !self.checkpoint.is_damaged;
+        Ok(())
+    }
+
+    fn read_segment(&mut self, number: u32, file: &Arc<dyn File>, name: &str) -> Result<()> {
+        let mut is_good = true;
+        if !self.is_clean {
+            if let Err(error) = file.sync() {
+                log::warn!("sync {name} failed: {error}");
+                is_good = false;
+            }
+            file.drop_cache();
+        }
+        let mut headers = [None, None];
+        for (copy, found) in (0..HEADER_COPIES).zip(&mut headers) {
+            match self.read_header(&**file, copy) {
+                Ok(Ok(header)) => *found = Some(header),
+                Ok(Err(Fault::Newer(format))) => return Err(newer(name, format)),
+                Ok(Err(Fault::Invalid)) => {}
+                Err(error) => {
+                    log::warn!("read header of {name} failed: {error}");
+                    is_good = false;
+                }
+            }
+            if self.is_clean && found.is_some() {
+                break;
+            }
+        }
+        let newest = headers
+            .iter()
+            .flatten()
+            .max_by_key(|header| header.life)
+            .cloned();
+        let header = match newest {
+            Some(header) => Some(header),
+            None => self.header_from_pages(number, &**file),
+        };
+        let Some(header) = header else {
+            let segment = Segment {
+                file: Arc::clone(file),
+                number,
+                base: 0,
+                life: 0,
+                pages: 0,
+            };
+            self.dead.push(DeadFile {
+                segment,
+                is_blank: is_blank(&**file),
+            });
+            return Ok(());
+        };
+        // After a clean close only the copies up to the first good one were looked at.
+        let looked_at = match headers.iter().position(Option::is_some) {
+            Some(first) if self.is_clean => first + 1,
+            _ => headers.len(),
+        };
+        let copies = (0..HEADER_COPIES).zip(&headers).take(looked_at);
+        let bad = copies.filter(|(_, copy)| copy.as_ref() != Some(&header));
+        let bad_copies = bad.map(|(copy, _)| copy).collect();
+        let segment = Segment {
+            file: Arc::clone(file),
+            number,
+            base: header.base,
+            life: header.life,
+            pages: header.pages,
+        };
+        let is_good = is_good && header.number == number;
+        self.segments.push(StoredSegment {
+            segment,
+            is_good,
+            header,
+            bad_copies,
+        });
+        Ok(())
+    }
+
+    fn read_header(&self, file: &dyn File, copy: u32) -> io::Result<Result<SegmentHeader, Fault>> {
+        if self.is_clean {
+            // All of a large store's headers are read in a moment.
+            let mut bytes = [0; SEGMENT_HEADER_SIZE];
+            let len = file.read_at(&mut bytes, position(copy))?;
+            return Ok(SegmentHeader::decode(&bytes[..len]));
+        }
+        let mut page = Buffer::new(PAGE_SIZE)?;
+        let len = file.read_medium_at(&mut page, position(copy))?;
+        Ok(SegmentHeader::decode(&page[..len]))
+    }
+
+    /// Both copies are gone: the first pages tell what the header said.
+    fn header_from_pages(&mut self, number: u32, file: &dyn File) -> Option<SegmentHeader> {
+        let size = file.size().ok()?;
+        let mut buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE).ok()?;
+        let len = file
+            .read_medium_at(&mut buffer, position(HEADER_COPIES))
+            .ok()?;
+        let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(HEADER_COPIES..);
+        let belongs = |(page, slot): (&[u8], u32)| {
+            PageHeader::decode(page).filter(|header| header.slot == slot)
+        };
+        let headers = pages.filter_map(belongs);
+        let newest = headers.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
+        let store = self.store?;
+        if newest.store != store.tag() {
+            return None;
+        }
+        log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
+        self.life_seen = self.life_seen.max(newest.life);
+        let newest_checkpoint = self.checkpoint.newest.as_ref();
+        Some(SegmentHeader {
+            store,
+            epoch: newest_checkpoint.map_or(1, |checkpoint| checkpoint.epoch),
+            base: newest.base,
+            life: newest.life,
+            number,
+            pages: u32::try_from(size / PAGE_SIZE as u64).ok()?,
+            prepared: newest.stamp,
+            name: newest_checkpoint
+                .map(|checkpoint| checkpoint.name.clone())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Whose store this is; segments of another one are left alone.
+    fn settle_store(&mut self) {
+        if self.store.is_none() {
+            let newest = self.segments.iter().max_by_key(|stored| stored.header.life);
+            self.store = newest.map(|stored| stored.header.store);
+        }
+        let store = self.store;
+        let (ours, foreign): (Vec<_>, Vec<_>) = std::mem::take(&mut self.segments)
+            .into_iter()
+            .partition(|stored| Some(stored.header.store) == store);
+        for stored in &foreign {
+            log::warn!(
+                "{:?} belongs to store {}: left alone",
+                stored.segment,
+                stored.header.store
+            );
+        }
+        self.blocked
+            .extend(foreign.iter().map(|stored| stored.segment.number));
+        self.segments = ours;
+    }
+
+    /// Nothing is there, and never was.
+    pub fn is_new(&self) -> bool {
+        self.checkpoint.newest.is_none() && self.segments.is_empty()
+    }
+
+    /// Puts the segments in order and takes out those that nobody needs: the next one begins at or
+    /// below the head, or where they begin, because it replaced them.
+    pub fn order(&mut self, head: u64) {
+        self.segments
+            .sort_by_key(|stored| (stored.segment.base, stored.segment.life));
+        let mut at = 0;
+        while at + 1 < self.segments.len() {
+            let (base, next) = (
+                self.segments[at].segment.base,
+                self.segments[at + 1].segment.base,
+            );
+            if next <= head || next == base {
+                let gone = self.segments.remove(at);
+                self.dead.push(DeadFile {
+                    segment: gone.segment,
+                    is_blank: false,
+                });
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Makes the copies of each header equal again. Returns how many were not.
+    pub fn repair(&mut self) -> u32 {
+        let mut repaired = 0;
+        for stored in &mut self.segments {
+            if stored.bad_copies.is_empty() {
+                continue;
+            }
+            repaired += 1;
+            let file = &*stored.segment.file;
+            let copies = stored.bad_copies.iter();
+            let mut writes =
+                copies.map(|copy| segment::write_header_copy(file, &stored.header, *copy));
+            let written = writes
+                .try_for_each(|written| written)
+                .and_then(|()| file.sync());
+            if let Err(error) = written {
+                log::warn!("repair header of {:?} failed: {error}", stored.segment);
+                file.drop_cache();
+                stored.is_good = false;
+            }
+        }
+        repaired
+    }
+}
+
+/// Whether there is nothing but zeros behind the headers: a segment that was never used.
+fn is_blank(file: &dyn File) -> bool {
+    let Ok(mut buffer) = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE) else {
+        return false;
+    };
+    let mut at = position(HEADER_COPIES);
+    loop {
+        match file.read_medium_at(&mut buffer, at) {
+            Ok(0) => return true,
+            Ok(len) if buffer[..len].iter().all(|byte| *byte == 0) => at += len as u64,
+            _ => return false,
+        }
+    }
+}
+
+/// What a file is called that is kept because it makes no sense. The life makes the name new.
+pub(super) fn aside_name(number: u32, life: u64) -> String {
+    format!("{ASIDE_PREFIX}{number:06}-{life}")
+}

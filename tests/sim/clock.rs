@@ -1,0 +1,54 @@
+//! A clock that stands still until it is moved.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use forebay::clock::{Clock, Mono};
+
+#[derive(Debug)]
+pub struct SimClock {
+    mono_ns: AtomicU64,
+    wall_ms: AtomicU64,
+    boot: AtomicU64,
+}
+
+impl SimClock {
+    pub fn new() -> Self {
+        Self {
+            mono_ns: AtomicU64::new(5_000_000_000),
+            wall_ms: AtomicU64::new(1_800_000_000_000),
+            boot: AtomicU64::new(1),
+        }
+    }
+
+    pub fn advance(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap();
+        self.mono_ns.fetch_add(nanos, Ordering::Relaxed);
+        self.wall_ms.fetch_add(nanos / 1_000_000, Ordering::Relaxed);
+    }
+
+    /// The time of day jumps.
+    pub fn set_wall_ms(&self, wall_ms: u64) {
+        self.wall_ms.store(wall_ms, Ordering::Relaxed);
+    }
+
+    /// The board boots again: its clock starts anew.
+    pub fn reboot(&self) {
+        self.boot.fetch_add(1, Ordering::Relaxed);
+        self.mono_ns.store(1_000_000_000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn mono(&self) -> Mono {
+        Mono(self.mono_ns.load(Ordering::Relaxed))
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.wall_ms.load(Ordering::Relaxed)
+    }
+
+    fn boot(&self) -> u64 {
+        self.boot.load(Ordering::Relaxed)
+    }
+}

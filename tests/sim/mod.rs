@@ -1,0 +1,9 @@
+//! The other world: storage that loses power, a clock that is moved by hand, and the oracle.
+
+#![allow(dead_code)] // each test uses what it needs
+
+pub mod clock;
+pub mod oracle;
+pub mod random;
+pub mod session;
+pub mod storage;

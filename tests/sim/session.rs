@@ -1,0 +1,301 @@
+//! A run of the engine's disk side over the simulated disk, in one thread, with the oracle beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::counters::{Board, Place};
+use forebay::format::StoreId;
+use forebay::log::{self, BatchBuffer, Ended, Gap, Opening, Options, Reader, Report};
+use forebay::record::Record;
+use forebay::ring::{self, Ring};
+use forebay::segment::Io;
+use forebay::storage::Memory;
+use forebay::syncer::{self, Orders, Stream, Syncer};
+use forebay::watermark::Waker;
+
+use super::clock::SimClock;
+use super::oracle::Oracle;
+use super::random::Random;
+use super::storage::SimDisk;
+
+pub const INTERVAL: Duration = Duration::from_secs(1);
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+pub const BUDGET: u64 = 1 << 20;
+pub const RING_SIZE: u32 = 64 * 1024;
+pub const RING_RECORDS: u32 = 64;
+pub const BODY_MAX: u32 = 12_000;
+
+pub struct Session {
+    pub disk: SimDisk,
+    pub clock: Arc<SimClock>,
+    pub ring: Arc<Ring>,
+    pub syncer: Syncer,
+    pub board: Arc<Board>,
+    pub reader: Reader,
+    pub report: Report,
+    pub orders: Arc<Orders>,
+    pub gaps: Vec<Gap>,
+    batch: BatchBuffer,
+}
+
+/// How a session's log is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub drop_oldest: bool,
+    pub io: Io,
+}
+
+pub const SETUP: Setup = Setup {
+    drop_oldest: true,
+    io: Io::Write,
+};
+
+pub fn options(setup: Setup) -> Options {
+    Options {
+        name: "telemetry".try_into().unwrap(),
+        segment_bytes: 1 << 20,
+        disk_bytes_max: BUDGET,
+        drop_oldest: setup.drop_oldest,
+        io: setup.io,
+        ring_records: RING_RECORDS,
+        body_len_max: BODY_MAX,
+    }
+}
+
+/// The payload of the record with that id: its id, and bytes that follow from it, of a length that does.
+pub fn payload(id: u64) -> Vec<u8> {
+    let mut random = Random::new(id);
+    let len = match random.below(20) {
+        0 => 4000 + random.below(8000),
+        1..4 => random.below(1000),
+        _ => 8 + random.below(120),
+    };
+    let mut bytes = id.to_le_bytes().to_vec();
+    bytes.extend((8..len).map(|at| (random.next() ^ at).to_le_bytes()[0]));
+    bytes
+}
+
+impl Session {
+    /// Opens the store. `None` when the power went meanwhile, or an operation was made to fail.
+    pub fn open(disk: &SimDisk, clock: &Arc<SimClock>, setup: Setup) -> Option<Self> {
+        let cursors = [("file".try_into().unwrap(), false)];
+        let board = |_: StoreId| {
+            Ok((
+                Board::new(Memory::private(Board::LEN)?),
+                "nowhere".to_owned(),
+            ))
+        };
+        let opened = log::open(Opening {
+            dir: disk.dir(),
+            clock: clock.clone(),
+            options: options(setup),
+            cursors: &cursors,
+            board: &board,
+            pid: 1,
+        });
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(disk.is_off() || disk.may_fail(), "open failed: {error}");
+                return None;
+            }
+        };
+        let waker = Arc::new(Waker::new());
+        let ring_options = ring::Options {
+            size: RING_SIZE,
+            records_max: RING_RECORDS,
+            body_len_max: BODY_MAX,
+            first_offset: opened.log.next(),
+        };
+        let memory = Memory::private(Ring::memory_len(RING_SIZE)).unwrap();
+        let (ring, consumer) = Ring::new(memory, ring_options, waker.clone());
+        let shared = opened.log.shared().clone();
+        let stream = Stream::new(
+            consumer,
+            opened.log,
+            opened.board.clone(),
+            syncer::Options {
+                sync_interval: INTERVAL,
+                checkpoint_interval: CHECKPOINT_INTERVAL,
+            },
+        );
+        let orders = Arc::new(Orders::default());
+        Some(Self {
+            disk: disk.clone(),
+            clock: clock.clone(),
+            ring,
+            syncer: Syncer::new(vec![stream], clock.clone(), waker, orders.clone()),
+            board: opened.board,
+            reader: Reader::new(shared, clock.clone()).unwrap(),
+            report: opened.report,
+            orders,
+            gaps: Vec::new(),
+            batch: BatchBuffer::new(100, 100_000, BODY_MAX as usize).unwrap(),
+        })
+    }
+
+    pub fn log(&self) -> &log::Log {
+        self.syncer.streams()[0].log()
+    }
+
+    /// Appends the record with that id; false when there is no room.
+    pub fn append(&mut self, oracle: &mut Oracle, id: u64) -> bool {
+        let payload = payload(id);
+        match self.ring.append(&Record::new(b"key", id, &payload)) {
+            Ok(offset) => {
+                oracle.hand_out(offset, id);
+                true
+            }
+            Err(refusal) => {
+                assert_eq!(refusal, ring::Refusal::Full);
+                false
+            }
+        }
+    }
+
+    /// Lets time pass and makes a turn. False when the power went.
+    pub fn step(&mut self, oracle: &mut Oracle, wait: Duration) -> bool {
+        self.clock.advance(wait);
+        self.syncer.step();
+        let durable = self.log().durable();
+        // What an operation announced before the power went was announced.
+        oracle.announce(durable);
+        let shared = self.log().shared();
+        oracle.head_max = oracle.head_max.max(shared.head());
+        let allocated = self.disk.allocated() + 4096;
+        assert!(
+            allocated <= BUDGET,
+            "the quota: {allocated} of {BUDGET} in {:?}",
+            self.disk.names()
+        );
+        !self.disk.is_off()
+    }
+
+    /// All records from `from` up to the durable mark, checked; their offsets.
+    pub fn read(&mut self, oracle: &Oracle, from: u64) -> Vec<u64> {
+        let mut offsets = Vec::new();
+        let mut next = from;
+        self.gaps.clear();
+        loop {
+            self.batch.clear();
+            let Ok((ended, after)) = self.reader.read(next, &mut self.batch) else {
+                assert!(self.disk.is_off());
+                return offsets;
+            };
+            for entry in self.batch.entries() {
+                let view = self.batch.view(entry);
+                let id = view.time_ms;
+                oracle.check_read(entry.offset, id);
+                assert!(
+                    view.payload == payload(id),
+                    "the payload of {} changed",
+                    entry.offset
+                );
+                assert_eq!(view.key, b"key");
+                assert!(offsets.last().is_none_or(|last| *last < entry.offset));
+                offsets.push(entry.offset);
+            }
+            assert!(
+                after > next || ended == Ended::CaughtUp,
+                "reading makes progress"
+            );
+            next = after;
+            match ended {
+                Ended::Gap(gap) => self.gaps.push(gap),
+                Ended::Full => {}
+                Ended::CaughtUp => break,
+            }
+        }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!(
+                "read {} records from {from}, gaps {:?}",
+                offsets.len(),
+                self.gaps
+            );
+        }
+        offsets
+    }
+
+    /// Reads all there is and compares it with what was promised.
+    pub fn check(&mut self, oracle: &mut Oracle) {
+        let head = self.log().shared().head();
+        let found = self.read(oracle, head);
+        if self.disk.is_off() {
+            return;
+        }
+        // The head may have moved; here nobody moves it meanwhile.
+        oracle.check_complete(head, self.log().durable(), &found);
+    }
+
+    /// After an open: everything that was promised is there, and the rest is accounted for.
+    pub fn check_opened(&mut self, oracle: &mut Oracle) {
+        let head = self.log().shared().head();
+        let found = self.read(oracle, head);
+        if self.disk.is_off() {
+            return;
+        }
+        assert!(head <= oracle.head_max, "the head {head} was never so far");
+        let life = self.board.get(forebay::counters::StreamCounter::Life);
+        assert!(life > oracle.life, "life {life} was used before");
+        let place = self.place();
+        assert!(
+            (oracle.cursor_min.max(head)..=oracle.cursor_max.max(head)).contains(&place),
+            "the cursor stands at {place}, not from {} to {}",
+            oracle.cursor_min,
+            oracle.cursor_max,
+        );
+        let ledger = self.log().shared().ledger().ranges().to_vec();
+        // An open that did not come to its end settled what was below its next offset, too.
+        let settled = self.disk.opened();
+        oracle.opened(
+            head,
+            self.report.next,
+            &found,
+            &ledger,
+            self.report.evidence,
+            settled,
+        );
+    }
+
+    pub fn place(&self) -> u64 {
+        self.board.cursor(0).place().unwrap().position
+    }
+
+    /// Moves the cursor towards the durable mark.
+    pub fn acknowledge(&mut self, oracle: &mut Oracle, random: &mut Random) {
+        let (from, to) = (
+            self.place().max(self.log().shared().head()),
+            self.log().durable(),
+        );
+        let position = from + random.below(to.saturating_sub(from) + 1);
+        oracle.cursor_max = oracle.cursor_max.max(position);
+        self.board.cursor(0).set_place(&Place {
+            position,
+            ..Place::default()
+        });
+        self.log().shared().move_cursor();
+    }
+
+    /// Notes what must survive: lives in use and checkpointed cursors.
+    pub fn note(&self, oracle: &mut Oracle) {
+        oracle.life = oracle.life.max(self.disk.page_life());
+        if let Some(position) = self.log().checkpointed("file") {
+            oracle.cursor_min = oracle.cursor_min.max(position);
+        }
+    }
+
+    /// Closes cleanly. False when it could not.
+    pub fn close(&mut self, oracle: &mut Oracle) -> bool {
+        self.ring.close();
+        self.orders.close();
+        for _ in 0..100 {
+            if self.syncer.is_closed() {
+                return true;
+            }
+            if !self.step(oracle, Duration::from_secs(11)) {
+                return false;
+            }
+        }
+        false
+    }
+}
