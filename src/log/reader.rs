@@ -376,7 +376,7 @@ impl Reader {
                     Tail::Taken => return Ok(None),
                     Tail::Full => return Ok(Some(Ended::Full)),
                     Tail::Later(later) if later < header.first => {
-                        return Ok(Some(self.gap(later)));
+                        return self.missing(later, batch);
                     }
                     Tail::Later(_) | Tail::Nothing => {}
                 }
@@ -447,7 +447,8 @@ impl Reader {
 
     /// The records from the one that is wanted up to `until` are not where they should be.
     fn missing(&mut self, until: u64, batch: &mut BatchBuffer) -> io::Result<Option<Ended>> {
-        let mut until = until.min(self.limit);
+        let next_base = self.at.as_ref().and_then(|at| at.next_base);
+        let mut until = until.min(self.limit).min(next_base.unwrap_or(u64::MAX));
         let is_scan = self.evidence.is_some();
         if is_scan || self.shared.ledger().covering(self.want).is_none() {
             let mut tail = self.take_from_tail(batch)?;
@@ -661,6 +662,10 @@ impl Reader {
         for offset in header.first..header.end() {
             if offset >= self.limit {
                 return Ok(Found::Limit);
+            }
+            // A segment whose sync failed has records that stand in the next one, too.
+            if at.next_base.is_some_and(|base| offset >= base) {
+                return Ok(Found::All);
             }
             let Some(record) = RecordHeader::decode(&bytes[place.min(PAGE_SIZE)..]) else {
                 // Without its length nothing behind it can be found.
