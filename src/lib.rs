@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod counters;
+pub mod cursor;
 pub mod error;
 pub mod format;
 pub mod log;

@@ -33,6 +33,7 @@ use crate::format::{
 use crate::segment::{self, Draft, Segment, SegmentWriter};
 use crate::storage::Dir;
 
+mod batch;
 mod checkpoints;
 mod geometry;
 mod ledger;
@@ -42,11 +43,12 @@ mod shared;
 mod sources;
 mod spare;
 
+pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
 pub use geometry::{BUDGET_MIN, Geometry, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
 pub use ledger::Ledger;
 pub use open::{LOCK_NAME, Opened, Opening, Report, open};
-pub use reader::{BatchBuffer, Ended, Entry, Gap, Reader};
+pub use reader::{Ended, Gap, Reader};
 use shared::Freed;
 pub use shared::Shared;
 use sources::Sources;
@@ -200,14 +202,13 @@ impl Log {
         if let Some(writer) = &mut self.writer {
             writer.set_mark(self.next);
             let slot = writer.end_slot();
-            let number = writer.segment().number;
             self.board
                 .add(StreamCounter::WrittenBytes, writer.take_written_bytes());
             self.board.set(
                 StreamCounter::DiskBytes,
                 segment::position(slot) + self.sealed_bytes,
             );
-            self.shared.set_end(number, slot);
+            self.shared.set_end(writer.segment(), slot);
         }
         self.sources.durable(&self.shared);
         self.board.set(StreamCounter::DurableOffset, self.next);
@@ -254,7 +255,11 @@ impl Log {
     /// A segment's file to write to: the spare, a new one, or the oldest.
     fn take_spare(&mut self) -> Result<Spare, Trouble> {
         loop {
-            self.prepare_up_to(u64::MAX);
+            if let Err(error) = self.prepare_up_to(u64::MAX) {
+                // No reason to drop what is stored: the medium may recover.
+                self.shared.durable.fail();
+                return Err(Trouble::Failed("prepare segment", error));
+            }
             if let Some(spare) = self.spare.take() {
                 return Ok(spare);
             }
@@ -263,31 +268,30 @@ impl Log {
     }
 
     /// Does so many steps towards a spare that is ready; none when there is one, or no room for it.
-    fn prepare_up_to(&mut self, steps: u64) {
+    fn prepare_up_to(&mut self, steps: u64) -> io::Result<()> {
         for _ in 0..steps {
             if self.spare.is_none() {
-                self.spare = self.new_spare();
+                self.spare = self.new_spare()?;
             }
             let Some(spare) = self.spare.as_mut().filter(|spare| !spare.is_ready()) else {
-                return;
+                return Ok(());
             };
             let step = spare.step();
             self.board
                 .add(StreamCounter::WrittenBytes, spare.take_written_bytes());
             if let Err(error) = step {
-                log::warn!("{}: no new segment: {error}", self.options.name);
-                self.pause();
                 if let Some(spare) = self.spare.take() {
                     // A file that stays is found at the next open.
                     let _ = spare.remove(&*self.dir);
                 }
-                return;
+                self.no_space_or(error)?;
             }
         }
+        Ok(())
     }
 
     /// Starts to make a new segment, if there is room for one.
-    fn new_spare(&mut self) -> Option<Spare> {
+    fn new_spare(&mut self) -> io::Result<Option<Spare>> {
         let (pages, number) = self.shared.with_table(|table| {
             (
                 self.geometry.next_pages(table.newest_pages()),
@@ -295,29 +299,38 @@ impl Log {
             )
         });
         if !self.has_room(pages) {
-            return None;
+            return Ok(None);
         }
         match Spare::create(&*self.dir, number, pages) {
-            Ok(spare) => Some(spare),
+            Ok(spare) => Ok(Some(spare)),
             Err(error) => {
-                log::warn!("{}: no new segment: {error}", self.options.name);
                 if error.kind() == io::ErrorKind::AlreadyExists {
                     self.shared.with_table(|table| table.block(number));
                 }
-                self.pause();
-                None
+                self.no_space_or(error).map(|()| None)
             }
         }
+    }
+
+    /// A file system without room is left alone for a while, as if the quota were full. Any other error
+    /// is given back.
+    fn no_space_or(&mut self, error: io::Error) -> io::Result<()> {
+        let no_space = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        if !no_space {
+            return Err(error);
+        }
+        log::warn!("{}: no new segment: {error}", self.options.name);
+        self.no_space_until = self.clock.mono().plus(NO_SPACE_PAUSE);
+        Ok(())
     }
 
     /// Whether quota and file system have room for so many pages more, as far as it is known.
     fn has_room(&self, pages: u32) -> bool {
         let taken = self.shared.with_table(|table| table.total_pages());
         self.geometry.has_room(taken, pages) && self.clock.mono() >= self.no_space_until
-    }
-
-    fn pause(&mut self) {
-        self.no_space_until = self.clock.mono().plus(NO_SPACE_PAUSE);
     }
 
     /// Frees the oldest segment, if it may go: it was acknowledged, or the oldest records are dropped.
@@ -559,7 +572,10 @@ impl Log {
     pub fn prepare(&mut self) {
         if self.is_active {
             let written = std::mem::take(&mut self.unprepared);
-            self.prepare_up_to(1 + 2 * written / spare::STEP_SIZE as u64);
+            if let Err(error) = self.prepare_up_to(1 + 2 * written / spare::STEP_SIZE as u64) {
+                // The roll will try again, and say so if it fails.
+                log::warn!("{}: prepare segment failed: {error}", self.options.name);
+            }
         }
     }
 

@@ -230,7 +230,11 @@ fn random_life(seed: u64, control: Control) {
 #[test]
 fn random_lives_keep_every_promise() {
     let first = seed(1000);
-    for seed in first..first + 300 {
+    let lives = std::env::var("LIVES")
+        .ok()
+        .and_then(|lives| lives.parse().ok())
+        .unwrap_or(300);
+    for seed in first..first + lives {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| random_life(seed, Control::None))) {
             eprintln!("SEED={seed}");
             std::panic::resume_unwind(panic);

@@ -18,24 +18,22 @@ use std::time::Duration;
 use heapless::String as Name;
 
 use super::checkpoints::{self, Checkpoints};
-use super::geometry::REACH_UNKNOWN;
-use super::reader::{BatchBuffer, Ended, Evidence, Reader};
-use super::sources::{self, Sources};
+use super::sources::Sources;
 use super::spare::Spare;
 use super::{Geometry, Ledger, Log, Options, Shared};
 use crate::clock::{Clock, Mono};
 use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamCounter};
 use crate::error::{Code, Error, Result};
-use crate::format::{
-    Checkpoint, CursorEntry, FORMAT, Loss, PAGE_SIZE, Reason, SegmentHeader, StoreId,
-};
+use crate::format::{Checkpoint, CursorEntry, FORMAT, SegmentHeader, StoreId};
 use crate::segment::{self, Segment, SegmentWriter};
-use crate::storage::Dir;
+use crate::storage::{Dir, File};
 use crate::watermark::seam::park;
 
+mod decide;
 mod files;
 
-use files::{DeadFile, Files, StoredSegment};
+use decide::{Decided, decide};
+use files::{DeadFile, Files};
 
 /// The name of the lock file.
 pub const LOCK_NAME: &str = "lock";
@@ -202,201 +200,6 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     Ok(Opened { log, board, report })
 }
 
-/// What an open decides.
-#[derive(Debug)]
-struct Decided {
-    /// The offset that the next record gets.
-    next: u64,
-    /// The greatest life in use.
-    life: u64,
-    /// The page of the last segment in which writing goes on; `None` when it must not.
-    resume: Option<u32>,
-    /// Nothing of the last segment's life is on the medium but its header.
-    is_fresh: bool,
-}
-
-/// Finds evidence, end and losses, and writes the losses into the ledger.
-fn decide(
-    files: &Files,
-    last: &Checkpoint,
-    shared: &Arc<Shared>,
-    clock: &Arc<dyn Clock>,
-    report: &mut Report,
-) -> Result<Decided> {
-    let bases = files.segments.iter().map(|stored| stored.segment.base);
-    let lives = files.segments.iter().map(|stored| stored.segment.life);
-    let mark = last.mark.max(bases.max().unwrap_or(0));
-    let life = last.life.max(lives.max().unwrap_or(0)).max(files.life_seen);
-    let active = files.segments.last();
-    if files.is_clean {
-        let is_it = |stored: &&StoredSegment| {
-            stored.segment.number == last.segment && last.page <= stored.segment.pages
-        };
-        let resume = active.filter(is_it).map(|_| last.page);
-        (report.evidence, report.end) = (last.mark, last.mark);
-        return Ok(Decided {
-            next: mark,
-            life,
-            resume,
-            is_fresh: false,
-        });
-    }
-    let scanned = match active {
-        Some(stored) => scan(stored, mark, last.head, shared, clock)
-            .map_err(|error| Error::io("scan segment", error))?,
-        None => Scanned {
-            end: mark,
-            ..Scanned::default()
-        },
-    };
-    let evidence = mark.max(scanned.evidence.mark);
-    let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
-    let wall_s = super::stamp_seconds(clock.stamp());
-    let mut ledger = shared.ledger();
-    for (start, gap_end) in scanned.gaps {
-        // Below the evidence it was durable once, above it nobody can tell.
-        for (from, to, reason) in [
-            (start, gap_end.min(evidence), Reason::Damage),
-            (start.max(evidence), gap_end.min(end), Reason::Undecided),
-        ] {
-            if from >= to {
-                continue;
-            }
-            let count = (to - from) - ledger.covered(from, to);
-            ledger.add(Loss {
-                start: from,
-                end: to,
-                count: to - from,
-                wall_s,
-                reason,
-            });
-            match reason {
-                Reason::Damage => report.damaged += count,
-                _ => report.undecided += count,
-            }
-        }
-    }
-    let next = next_offset(files, last, end);
-    ledger.add(Loss {
-        start: end,
-        end: next,
-        count: 0,
-        wall_s,
-        reason: Reason::NeverDurable,
-    });
-    drop(ledger);
-    for (offset, source) in scanned.sources {
-        sources::put(&mut shared.sources(), offset, source.view());
-    }
-    (report.evidence, report.end) = (evidence, end);
-    report.unreadable = scanned.evidence.unreadable;
-    let is_usable = active.is_some_and(|stored| stored.is_good) && report.unreadable == 0;
-    let is_fresh = scanned.evidence.end_slot <= crate::format::HEADER_COPIES;
-    let resume = active
-        .filter(|_| is_usable)
-        .map(|_| scanned.evidence.end_slot);
-    let life = life.max(scanned.evidence.life);
-    Ok(Decided {
-        next,
-        life,
-        resume,
-        is_fresh: is_fresh && report.unreadable == 0,
-    })
-}
-
-/// The first offset that nobody can have been handed.
-fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
-    let ring = u64::from(last.ring_records);
-    if files.is_new() {
-        return 0;
-    }
-    if last.generation == 0 {
-        // No checkpoint survived: nothing is known of the run that crashed.
-        return end + REACH_UNKNOWN;
-    }
-    // Two rings behind what the log shows: what was in the ring, and what was announced and then torn.
-    let behind_end = end.max(last.opened) + 2 * ring;
-    behind_end.max(last.mark + last.reach + ring)
-}
-
-/// What the scan of the last segment shows.
-#[derive(Default)]
-struct Scanned {
-    evidence: Evidence,
-    /// The offset behind the last record that is whole.
-    end: u64,
-    /// Where records are missing.
-    gaps: Vec<(u64, u64)>,
-    sources: Vec<(u64, OwnedSource)>,
-}
-
-/// A source position that was found.
-struct OwnedSource {
-    name: String,
-    position: Vec<u8>,
-}
-
-impl OwnedSource {
-    fn view(&self) -> crate::record::Source<'_> {
-        crate::record::Source {
-            name: &self.name,
-            position: &self.position,
-        }
-    }
-}
-
-fn scan(
-    stored: &StoredSegment,
-    mark: u64,
-    head: u64,
-    shared: &Arc<Shared>,
-    clock: &Arc<dyn Clock>,
-) -> io::Result<Scanned> {
-    /// Records are looked at in batches of so many bytes.
-    const BATCH_BYTES: usize = 64 * 1024;
-    let segment = stored.segment.clone();
-    let mut scanned = Scanned {
-        end: mark.max(segment.base),
-        ..Scanned::default()
-    };
-    let mut next = segment.base;
-    let mut reader = Reader::scan(Arc::clone(shared), Arc::clone(clock), segment)?;
-    let mut batch = BatchBuffer::new(BATCH_BYTES / 64, BATCH_BYTES, BATCH_BYTES)?;
-    loop {
-        batch.clear();
-        let (ended, after) = reader.read_all(next, &mut batch)?;
-        for entry in batch.entries() {
-            scanned.end = scanned.end.max(entry.offset + 1);
-            if let Some(source) = batch.view(entry).source() {
-                let (name, position) = (source.name.to_owned(), source.position.to_owned());
-                scanned.sources.retain(|(_, source)| source.name != name);
-                scanned
-                    .sources
-                    .push((entry.offset, OwnedSource { name, position }));
-            }
-        }
-        next = after;
-        match ended {
-            Ended::Gap(gap) if gap.end > head => {
-                scanned.gaps.push((gap.start.max(head), gap.end));
-            }
-            Ended::Gap(_) | Ended::Full => {}
-            Ended::CaughtUp => break,
-        }
-    }
-    // Offsets that the last page was opened for, and that no page shows, lie in no gap of the walk.
-    scanned.evidence = reader.evidence();
-    let known_to = scanned
-        .evidence
-        .first_max
-        .max(scanned.evidence.mark)
-        .max(scanned.end);
-    if next < known_to {
-        scanned.gaps.push((next.max(head), known_to));
-    }
-    Ok(scanned)
-}
-
 /// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured.
 fn places(
     cursors: &[(Name<CURSOR_NAME_MAX>, bool)],
@@ -469,7 +272,7 @@ impl Log {
             Some(slot) => {
                 let (io, store) = (self.options.io, self.state.store);
                 let segment = last.segment.clone();
-                self.shared.set_end(segment.number, slot);
+                self.shared.set_end(&segment, slot);
                 let (life, next) = (self.life, self.next);
                 let writer = SegmentWriter::new(io, store, segment, slot, life, next, next);
                 self.writer = Some(writer.map_err(|error| Error::io("allocate a stage", error))?);
@@ -540,7 +343,7 @@ impl Log {
 }
 
 /// Takes the store for this process.
-fn lock(dir: &dyn Dir) -> Result<Arc<dyn crate::storage::File>> {
+fn lock(dir: &dyn Dir) -> Result<Arc<dyn File>> {
     let op = "lock store";
     let opened = match dir.open(LOCK_NAME) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create(LOCK_NAME),
@@ -561,7 +364,7 @@ fn lock(dir: &dyn Dir) -> Result<Arc<dyn crate::storage::File>> {
 }
 
 /// Writes down who has the store and where its board is: `pid`, then a path, a line each.
-fn write_lock(lock: &dyn crate::storage::File, pid: u32, board: &str) -> Result<()> {
+fn write_lock(lock: &dyn File, pid: u32, board: &str) -> Result<()> {
     let text = format!("{pid}\n{board}\n");
     let write = lock
         .set_size(0)
@@ -582,5 +385,3 @@ fn newer(what: &str, format: u16) -> Error {
         format!("{what} has format {format}, this program knows {FORMAT}; nothing was touched");
     Error::text(Code::Corrupt, "open store", text)
 }
-
-const _: () = assert!(PAGE_SIZE.is_power_of_two());

@@ -20,20 +20,19 @@
 use std::io;
 use std::sync::Arc;
 
+use super::batch::BatchBuffer;
 use super::shared::{Located, Shared};
-use crate::clock::{Clock, Stamp};
-use crate::format::{
-    HEADER_COPIES, Loss, PAGE_HEADER_SIZE, PAGE_SIZE, PageHeader, RECORD_HEADER_SIZE, Reason,
-    RecordHeader, Seal,
-};
-use crate::record::RecordView;
-use crate::segment::{PageReader, Segment, TAIL_SLOTS};
-use crate::storage::Buffer;
+use crate::clock::Clock;
+use crate::format::{HEADER_COPIES, Loss, PageHeader, Reason, Seal};
+use crate::segment::{PageReader, Segment};
+
+mod place;
+mod take;
+
+use take::{Found, Tail};
 
 /// How often a reader looks again for a record that the syncer may have moved under it.
 const OVERTAKEN_MAX: u32 = 8;
-/// While seeking, so many pages that do not verify are taken for the end of what is written.
-const SEEK_HOLE_MAX: u32 = 8;
 
 /// Where reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,124 +54,6 @@ pub struct Gap {
     pub end: u64,
     /// Why.
     pub reason: Reason,
-}
-
-/// A record in a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// Its offset.
-    pub offset: u64,
-    /// When it was appended.
-    pub appended: Stamp,
-    at: u32,
-    size: u32,
-}
-
-/// Records that were read, one after the other in one piece of memory.
-pub struct BatchBuffer {
-    bytes: Buffer,
-    len: usize,
-    body_len: usize,
-    entries: Vec<Entry>,
-    records_max: usize,
-    bytes_max: usize,
-}
-
-impl BatchBuffer {
-    /// Room for so many records with so many bytes of bodies, and for at least one record with a body
-    /// of `body_len_max`. Allocates here only, but for records that are longer than that.
-    pub fn new(records_max: usize, bytes_max: usize, body_len_max: usize) -> io::Result<Self> {
-        let framing = records_max.min(bytes_max) * RECORD_HEADER_SIZE;
-        let size = bytes_max.max(body_len_max) + framing + RECORD_HEADER_SIZE;
-        Ok(Self {
-            bytes: Buffer::new(size.next_multiple_of(PAGE_SIZE))?,
-            len: 0,
-            body_len: 0,
-            entries: Vec::with_capacity(records_max),
-            records_max,
-            bytes_max,
-        })
-    }
-
-    /// The records.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// The bytes of all bodies.
-    pub fn body_len(&self) -> usize {
-        self.body_len
-    }
-
-    /// No record more fits, whatever its length.
-    pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.records_max || self.body_len >= self.bytes_max
-    }
-
-    /// Makes it empty.
-    pub fn clear(&mut self) {
-        self.entries.clear();
-        (self.len, self.body_len) = (0, 0);
-    }
-
-    /// A record.
-    pub fn view(&self, entry: &Entry) -> RecordView<'_> {
-        let bytes = &self.bytes[entry.at as usize..][..entry.size as usize];
-        let (header, body) = bytes.split_at(RECORD_HEADER_SIZE);
-        let header = RecordHeader::decode(header);
-        let view = header.and_then(|header| {
-            let (extra_len, key_len) = (header.extra_len.into(), header.key_len.into());
-            let Entry {
-                offset, appended, ..
-            } = *entry;
-            RecordView::of_body(offset, header.time_ms, appended, body, extra_len, key_len)
-        });
-        match view {
-            Some(view) => view,
-            None => unreachable!("what is in a batch has verified"),
-        }
-    }
-
-    fn takes(&self, header: &RecordHeader) -> bool {
-        let is_first = self.entries.is_empty();
-        is_first || !self.is_full() && self.body_len + header.body_len() <= self.bytes_max
-    }
-
-    /// Puts bytes behind the last record, as a part of the next one.
-    fn stage(&mut self, done: usize, part: &[u8]) {
-        let at = self.len + done;
-        if at + part.len() > self.bytes.len() {
-            self.grow(at + part.len());
-        }
-        self.bytes[at..at + part.len()].copy_from_slice(part);
-    }
-
-    /// For records that are longer than any that is appended now: the setting was made smaller.
-    #[cold]
-    fn grow(&mut self, size: usize) {
-        let size = size.max(self.bytes.len() * 2).next_multiple_of(PAGE_SIZE);
-        // Only records that lie on the medium in full come here, so this is bounded by a segment.
-        if let Ok(mut bytes) = Buffer::new(size) {
-            bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
-            self.bytes = bytes;
-        }
-    }
-
-    fn staged(&self, size: usize) -> &[u8] {
-        &self.bytes[self.len..self.len + size]
-    }
-
-    fn push(&mut self, offset: u64, appended: Stamp, header: &RecordHeader) {
-        let at = u32::try_from(self.len).unwrap_or(u32::MAX);
-        self.entries.push(Entry {
-            offset,
-            appended,
-            at,
-            size: header.size,
-        });
-        self.len += header.size as usize;
-        self.body_len += header.body_len();
-    }
 }
 
 /// What a scan of a segment shows besides its records.
@@ -210,33 +91,12 @@ pub struct Reader {
     at: Option<At>,
     want: u64,
     limit: u64,
+    /// The caller's limit.
+    cap: u64,
+    gives_up_unreadable: bool,
     /// An offset, and how often it was looked for in vain.
     retried: (u64, u32),
     evidence: Option<Evidence>,
-}
-
-/// What the tail slots of a life have.
-enum Tail {
-    /// Something that is wanted; it is in the batch.
-    Taken,
-    /// What is wanted, for which the batch has no room.
-    Full,
-    /// Not the record that is wanted, but what begins here behind it.
-    Later(u64),
-    /// Nothing.
-    Nothing,
-}
-
-/// What became of a record in a page.
-enum Found {
-    /// All records of the page that were wanted are in the batch.
-    All,
-    /// The batch takes no more.
-    Full,
-    /// The limit is reached.
-    Limit,
-    /// The record that is wanted does not verify here; neither does what comes before this offset.
-    Bad { until: u64 },
 }
 
 impl Reader {
@@ -250,6 +110,8 @@ impl Reader {
             at: None,
             want: 0,
             limit: 0,
+            cap: u64::MAX,
+            gives_up_unreadable: false,
             retried: (0, 0),
             evidence: None,
         })
@@ -279,13 +141,29 @@ impl Reader {
         self.evidence.unwrap_or_default()
     }
 
-    /// Adds the records from `from` on to `batch`, in order, as long as they are below the durable mark
-    /// and fit. Returns why it ended, and where the next call goes on.
+    /// Adds the records from `from` on to `batch`, in order, as long as they are below `limit` and the
+    /// durable mark, and fit. Returns why it ended, and where the next call goes on.
     ///
     /// Blocks for reads only. An error is the medium's; the records read before it are in the batch.
-    pub fn read(&mut self, from: u64, batch: &mut BatchBuffer) -> io::Result<(Ended, u64)> {
-        self.limit = self.shared.durable.get();
+    pub fn read(
+        &mut self,
+        from: u64,
+        limit: u64,
+        batch: &mut BatchBuffer,
+    ) -> io::Result<(Ended, u64)> {
+        self.cap = limit;
+        self.limit = self.shared.durable.get().min(limit);
         self.read_below(from, batch)
+    }
+
+    /// The offset behind the last record that was read.
+    pub fn position(&self) -> u64 {
+        self.want
+    }
+
+    /// Takes pages that cannot be read for damage, until the next record is read.
+    pub fn give_up_unreadable(&mut self) {
+        self.gives_up_unreadable = true;
     }
 
     /// Like [`read`](Self::read) for a scan: without a limit.
@@ -305,6 +183,9 @@ impl Reader {
         }
         self.want = from;
         loop {
+            if self.want > from {
+                self.gives_up_unreadable = false;
+            }
             if self.want >= self.limit {
                 return Ok((Ended::CaughtUp, self.want));
             }
@@ -335,13 +216,15 @@ impl Reader {
         let Some(at) = &self.at else {
             return Ok(Some(Ended::CaughtUp));
         };
-        let (slot, end) = (at.slot, self.end_slot(at));
+        let (slot, end) = (at.slot, self.end_slot(Some(at)));
         if slot >= end {
             return self.at_end(end, batch);
         }
         let header = match self.pages.page(&at.segment, slot, end) {
             Ok(page) => page.map(|(header, _)| header),
-            Err(error) if self.evidence.is_none() => return Err(error),
+            Err(error) if self.evidence.is_none() && !self.gives_up_unreadable => {
+                return Err(error);
+            }
             Err(_) => {
                 self.observe(|evidence| evidence.unreadable += 1);
                 None
@@ -439,7 +322,11 @@ impl Reader {
             }
         }
         let until = at.next_base.unwrap_or(self.limit);
-        if self.at.as_ref().is_some_and(|at| self.end_slot(at) != end) {
+        if self
+            .at
+            .as_ref()
+            .is_some_and(|at| self.end_slot(Some(at)) != end)
+        {
             return Ok(None);
         }
         self.missing(until, batch)
@@ -471,7 +358,7 @@ impl Reader {
     /// Whether more became durable since this read began. Versions in the tail slots may then have
     /// changed under the reader, so it looks again, though not for ever.
     fn was_overtaken(&mut self) -> bool {
-        let now = self.shared.durable.get();
+        let now = self.shared.durable.get().min(self.cap);
         if self.retried.0 != self.want {
             self.retried = (self.want, 0);
         }
@@ -533,309 +420,14 @@ impl Reader {
     }
 
     /// Pages of the segment from here on are not written.
-    fn end_slot(&self, at: &At) -> u32 {
+    fn end_slot(&self, at: Option<&At>) -> u32 {
+        let Some(at) = at else { return HEADER_COPIES };
         match at.next_base {
             None if self.evidence.is_none() => self
                 .shared
-                .end_slot(at.segment.number)
+                .end_slot(at.segment.life)
                 .unwrap_or(at.segment.pages),
             _ => at.segment.pages,
         }
-    }
-
-    /// Makes sure that the reader stands in the segment of the record that is wanted.
-    fn locate(&mut self) -> io::Result<bool> {
-        let is_here = |at: &At| {
-            at.segment.base <= self.want && at.next_base.is_none_or(|base| self.want < base)
-        };
-        if self.at.as_ref().is_some_and(is_here) {
-            return Ok(true);
-        }
-        let Some(located) = self.shared.find(self.want) else {
-            return Ok(false);
-        };
-        let starts_here = located.segment.base == self.want;
-        self.enter(located);
-        if !starts_here {
-            self.seek()?;
-        }
-        Ok(true)
-    }
-
-    fn enter(&mut self, located: Located) {
-        let Located { segment, next_base } = located;
-        self.pages.forget();
-        self.at = Some(At {
-            segment,
-            next_base,
-            slot: HEADER_COPIES,
-            life: 0,
-            tail: 0,
-            seal: Seal::new(self.shared.store.tag(), 0),
-            searched: 0,
-        });
-    }
-
-    /// Goes to the last page that begins at or below the record that is wanted, by halving.
-    fn seek(&mut self) -> io::Result<()> {
-        let want = self.want;
-        self.halve(|header| header.first <= want)
-    }
-
-    /// Goes to the last page of the segment for which `is_before` holds, which holds for all before it.
-    fn halve(&mut self, is_before: impl Fn(&PageHeader) -> bool) -> io::Result<()> {
-        let Some(at) = &self.at else { return Ok(()) };
-        let segment = at.segment.clone();
-        let (mut low, mut high) = (HEADER_COPIES, self.end_slot(at));
-        let mut found = None;
-        while low < high {
-            let middle = low.midpoint(high);
-            // The next page at its own place; a few may be tail slots, or damaged.
-            let mut probe = None;
-            for slot in middle..high.min(middle + SEEK_HOLE_MAX) {
-                let page = self.pages.page(&segment, slot, slot + 1)?;
-                if let Some((header, _)) = page.filter(|(header, _)| !header.is_tail) {
-                    probe = Some((slot, header));
-                    break;
-                }
-            }
-            match probe {
-                Some((slot, header)) if is_before(&header) => {
-                    found = Some((slot, header));
-                    low = slot + 1;
-                }
-                _ => high = middle,
-            }
-        }
-        if let (Some((slot, header)), Some(at)) = (found, &mut self.at) {
-            at.slot = slot;
-            at.life = header.life;
-            at.tail = header.tail;
-            at.seal = Seal::new(self.shared.store.tag(), header.life);
-        }
-        Ok(())
-    }
-
-    /// The offset from which on records were appended at or after `wall_ms`, or a little before: where
-    /// the time of day was unknown or went back, reading starts too early rather than too late.
-    pub fn seek_time(&mut self, wall_ms: u64) -> io::Result<u64> {
-        let is_before =
-            |header: &PageHeader| header.stamp.wall_ms > 0 && header.stamp.wall_ms < wall_ms;
-        let mut offset = self.shared.head();
-        for segment in self.shared.segments() {
-            let next_base = None;
-            self.enter(Located { segment, next_base });
-            self.halve(is_before)?;
-            let Some(at) = self.at.take() else { break };
-            let end = at.segment.pages;
-            let page = self.pages.page(&at.segment, at.slot, end)?;
-            match page {
-                Some((header, _)) if is_before(&header) => offset = offset.max(header.first),
-                _ => break,
-            }
-        }
-        Ok(offset)
-    }
-
-    /// Takes the wanted records of the page at `slot` into the batch.
-    fn take(&mut self, slot: u32, batch: &mut BatchBuffer) -> io::Result<Found> {
-        let found = self.take_once(slot, batch)?;
-        if !matches!(found, Found::Bad { .. }) {
-            return Ok(found);
-        }
-        // It may have been read while it was being written.
-        self.pages.forget();
-        self.take_once(slot, batch)
-    }
-
-    fn take_once(&mut self, slot: u32, batch: &mut BatchBuffer) -> io::Result<Found> {
-        let Some(at) = &self.at else {
-            return Ok(Found::All);
-        };
-        let end = self.end_slot(at).max(slot + 1);
-        let Some((header, bytes)) = self.pages.page(&at.segment, slot, end)? else {
-            return Ok(Found::Bad {
-                until: self.want + 1,
-            });
-        };
-        let mut place = usize::from(header.start);
-        for offset in header.first..header.end() {
-            if offset >= self.limit {
-                return Ok(Found::Limit);
-            }
-            // A segment whose sync failed has records that stand in the next one, too.
-            if at.next_base.is_some_and(|base| offset >= base) {
-                return Ok(Found::All);
-            }
-            let Some(record) = RecordHeader::decode(&bytes[place.min(PAGE_SIZE)..]) else {
-                // Without its length nothing behind it can be found.
-                return Ok(Found::Bad {
-                    until: header.end(),
-                });
-            };
-            let record_end = place + record.size as usize;
-            if offset == self.want {
-                if !batch.takes(&record) {
-                    return Ok(Found::Full);
-                }
-                let stamp = Stamp {
-                    mono_ms: header.stamp.mono_ms + u64::from(record.delta_ms),
-                    wall_ms: match header.stamp.wall_ms {
-                        0 => 0,
-                        wall_ms => wall_ms + u64::from(record.delta_ms),
-                    },
-                    boot: header.stamp.boot,
-                };
-                if record_end > PAGE_SIZE {
-                    batch.stage(0, &bytes[place..]);
-                    let have = PAGE_SIZE - place;
-                    return match self.take_rest(slot, &record, have, batch)? {
-                        true => {
-                            batch.push(offset, stamp, &record);
-                            self.want += 1;
-                            Ok(Found::All)
-                        }
-                        false => Ok(Found::Bad {
-                            until: header.end(),
-                        }),
-                    };
-                }
-                if !at.seal.verifies(offset, &bytes[place..record_end]) {
-                    return Ok(Found::Bad { until: offset + 1 });
-                }
-                batch.stage(0, &bytes[place..record_end]);
-                batch.push(offset, stamp, &record);
-                self.want += 1;
-            }
-            place = record_end;
-        }
-        Ok(Found::All)
-    }
-
-    /// Collects what a record that begins in page `slot` has in later pages. Whether it verifies.
-    fn take_rest(
-        &mut self,
-        slot: u32,
-        record: &RecordHeader,
-        have: usize,
-        batch: &mut BatchBuffer,
-    ) -> io::Result<bool> {
-        let Some(at) = &self.at else { return Ok(false) };
-        let segment = at.segment.clone();
-        let (life, mut tail, end) = (at.life, at.tail, self.end_slot(at));
-        let size = record.size as usize;
-        let mut done = have;
-        let mut next = slot + 1;
-        while done < size {
-            let goes_on = |header: &PageHeader| {
-                header.life == life
-                    && header.first == self.want + 1
-                    && header.carried as usize == done
-            };
-            let mut part = None;
-            while next < end && part.is_none() {
-                match self.pages.page(&segment, next, end)? {
-                    // An unwritten tail slot, or damage.
-                    None => next += 1,
-                    Some((header, _)) if header.is_tail => {
-                        tail = if header.life == life {
-                            header.tail
-                        } else {
-                            tail
-                        };
-                        next += 1;
-                    }
-                    Some((header, _)) if goes_on(&header) => part = Some(next),
-                    Some(_) => break,
-                }
-            }
-            // The last part may be in the tail slots only.
-            let tails = if part.is_none() && tail > 0 {
-                tail..tail + TAIL_SLOTS
-            } else {
-                0..0
-            };
-            for slot in tails {
-                self.pages.forget();
-                let page = self.pages.page(&segment, slot, slot + 1)?;
-                if page.is_some_and(|(header, _)| header.is_tail && goes_on(&header)) {
-                    part = Some(slot);
-                    break;
-                }
-            }
-            let Some(slot) = part else { return Ok(false) };
-            let Some((_, bytes)) = self.pages.page(&segment, slot, end.max(slot + 1))? else {
-                return Ok(false);
-            };
-            let len = (size - done).min(PAGE_SIZE - PAGE_HEADER_SIZE);
-            batch.stage(done, &bytes[PAGE_HEADER_SIZE..PAGE_HEADER_SIZE + len]);
-            done += len;
-            next = slot + 1;
-        }
-        let Some(at) = &self.at else { return Ok(false) };
-        Ok(at.seal.verifies(self.want, batch.staged(size)))
-    }
-
-    /// Takes what the tail slots of the present life have of what is wanted.
-    fn take_from_tail(&mut self, batch: &mut BatchBuffer) -> io::Result<Tail> {
-        let before = self.want;
-        let Some(at) = &self.at else {
-            return Ok(Tail::Nothing);
-        };
-        let (segment, tail, life) = (at.segment.clone(), at.tail, at.life);
-        if tail < HEADER_COPIES {
-            return Ok(Tail::Nothing);
-        }
-        let mut later = u64::MAX;
-        for slot in tail..tail + TAIL_SLOTS {
-            // Versions change: never from the buffer.
-            self.pages.forget();
-            let Ok(Some((header, _))) = self.pages.page(&segment, slot, slot + 1) else {
-                continue;
-            };
-            if !header.is_tail || header.life != life || header.end() <= self.want {
-                continue;
-            }
-            if header.first > self.want {
-                later = later.min(header.first);
-                continue;
-            }
-            match self.take(slot, batch)? {
-                Found::Bad { until } => later = later.min(until),
-                Found::Full if self.want == before => return Ok(Tail::Full),
-                Found::All | Found::Full | Found::Limit => {}
-            }
-        }
-        self.pages.forget();
-        Ok(match later {
-            _ if self.want > before => Tail::Taken,
-            u64::MAX => Tail::Nothing,
-            later => Tail::Later(later),
-        })
-    }
-
-    /// Looks through the whole segment for the tail slots of the present life, once. Whether there are
-    /// any that were not known.
-    fn find_tail(&mut self) -> io::Result<bool> {
-        let Some(at) = &self.at else { return Ok(false) };
-        let (segment, life) = (at.segment.clone(), at.life);
-        if at.tail > 0 || at.searched == life {
-            return Ok(false);
-        }
-        let mut tail = 0;
-        for slot in HEADER_COPIES..segment.pages {
-            let page = self.pages.page(&segment, slot, segment.pages);
-            if let Ok(Some((header, _))) = page
-                && header.life == life
-                && header.tail > 0
-            {
-                tail = header.tail;
-                break;
-            }
-        }
-        if let Some(at) = &mut self.at {
-            (at.searched, at.tail) = (life, tail);
-        }
-        Ok(tail > 0)
     }
 }

@@ -9,6 +9,10 @@ use crate::segment::Segment;
 use crate::watermark::seam::{Mutex, MutexGuard};
 use crate::watermark::{Waker, Watermark};
 
+/// A segment has less than 4 GiB, so its pages are counted in so many bits.
+const SLOT_BITS: u32 = 20;
+const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
+
 /// What readers see of a log.
 ///
 /// **Threads.** The syncer writes all of it. Watermark and head are read without a lock; the table is
@@ -23,7 +27,8 @@ pub struct Shared {
     /// The first offset that is not durable.
     pub durable: Watermark,
     head: AtomicU64,
-    /// The active segment's number above, the first page not written in it below.
+    /// The life under which the active segment was prepared, which no other segment has, above; the first
+    /// page that is not written in it below.
     end: AtomicU64,
     table: Mutex<Table>,
     ledger: Mutex<Ledger>,
@@ -93,19 +98,18 @@ impl Shared {
         self.cursor_moved.store(false, Ordering::Release);
     }
 
-    /// Pages of segment `number` below this one may be written; `None` when it is not the active one.
-    pub(super) fn end_slot(&self, number: u32) -> Option<u32> {
+    /// Pages below this one may be written in the segment that was prepared under `life`; `None` when
+    /// that is not the active one.
+    pub(super) fn end_slot(&self, life: u64) -> Option<u32> {
         // Acquire: pairs with the store in `set_end`, which comes before the announcement.
         let end = self.end.load(Ordering::Acquire);
-        let (active, slot) = (end >> 32, end & u64::from(u32::MAX));
-        u32::try_from(slot)
-            .ok()
-            .filter(|_| active == u64::from(number))
+        let slot = u32::try_from(end & SLOT_MASK).ok();
+        slot.filter(|_| end >> SLOT_BITS == life)
     }
 
-    pub(super) fn set_end(&self, number: u32, slot: u32) {
-        self.end
-            .store(u64::from(number) << 32 | u64::from(slot), Ordering::Release);
+    pub(super) fn set_end(&self, segment: &Segment, slot: u32) {
+        let end = segment.life << SLOT_BITS | u64::from(slot);
+        self.end.store(end, Ordering::Release);
     }
 
     /// The segment in which `offset` stands, or would, and where the next one begins.
@@ -140,7 +144,7 @@ impl Shared {
     }
 
     pub(super) fn push(&self, segment: Segment) {
-        self.set_end(segment.number, crate::format::HEADER_COPIES);
+        self.set_end(&segment, crate::format::HEADER_COPIES);
         self.table.lock().push(segment);
     }
 

@@ -178,7 +178,7 @@ impl Session {
         self.gaps.clear();
         loop {
             self.batch.clear();
-            let Ok((ended, after)) = self.reader.read(next, &mut self.batch) else {
+            let Ok((ended, after)) = self.reader.read(next, u64::MAX, &mut self.batch) else {
                 assert!(self.disk.is_off());
                 return offsets;
             };
@@ -234,7 +234,9 @@ impl Session {
         if self.disk.is_off() {
             return;
         }
-        assert!(head <= oracle.head_max, "the head {head} was never so far");
+        // An open frees what was acknowledged.
+        let reached = oracle.head_max.max(oracle.cursor_max);
+        assert!(head <= reached, "the head {head} was never so far");
         let life = self.board.get(forebay::counters::StreamCounter::Life);
         assert!(life > oracle.life, "life {life} was used before");
         let place = self.place();

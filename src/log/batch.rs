@@ -1,0 +1,126 @@
+//! Records that were read, in one piece of memory.
+
+use std::io;
+
+use crate::clock::Stamp;
+use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, RecordHeader};
+use crate::record::RecordView;
+use crate::storage::Buffer;
+
+/// A record in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was appended.
+    pub appended: Stamp,
+    at: u32,
+    size: u32,
+}
+
+/// Records that were read, one after the other in one piece of memory.
+pub struct BatchBuffer {
+    bytes: Buffer,
+    len: usize,
+    body_len: usize,
+    entries: Vec<Entry>,
+    records_max: usize,
+    bytes_max: usize,
+}
+
+impl BatchBuffer {
+    /// Room for so many records with so many bytes of bodies, and for at least one record with a body
+    /// of `body_len_max`. Allocates here only, but for records that are longer than that.
+    pub fn new(records_max: usize, bytes_max: usize, body_len_max: usize) -> io::Result<Self> {
+        let framing = records_max.min(bytes_max) * RECORD_HEADER_SIZE;
+        let size = bytes_max.max(body_len_max) + framing + RECORD_HEADER_SIZE;
+        Ok(Self {
+            bytes: Buffer::new(size.next_multiple_of(PAGE_SIZE))?,
+            len: 0,
+            body_len: 0,
+            entries: Vec::with_capacity(records_max),
+            records_max,
+            bytes_max,
+        })
+    }
+
+    /// The records.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The bytes of all bodies.
+    pub fn body_len(&self) -> usize {
+        self.body_len
+    }
+
+    /// No record more fits, whatever its length.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= self.records_max || self.body_len >= self.bytes_max
+    }
+
+    /// Makes it empty.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        (self.len, self.body_len) = (0, 0);
+    }
+
+    /// A record.
+    pub fn view(&self, entry: &Entry) -> RecordView<'_> {
+        let bytes = &self.bytes[entry.at as usize..][..entry.size as usize];
+        let (header, body) = bytes.split_at(RECORD_HEADER_SIZE);
+        let header = RecordHeader::decode(header);
+        let view = header.and_then(|header| {
+            let (extra_len, key_len) = (header.extra_len.into(), header.key_len.into());
+            let Entry {
+                offset, appended, ..
+            } = *entry;
+            RecordView::of_body(offset, header.time_ms, appended, body, extra_len, key_len)
+        });
+        match view {
+            Some(view) => view,
+            None => unreachable!("what is in a batch has verified"),
+        }
+    }
+
+    pub(super) fn takes(&self, header: &RecordHeader) -> bool {
+        let is_first = self.entries.is_empty();
+        is_first || !self.is_full() && self.body_len + header.body_len() <= self.bytes_max
+    }
+
+    /// Puts bytes behind the last record, as a part of the next one.
+    pub(super) fn stage(&mut self, done: usize, part: &[u8]) {
+        let at = self.len + done;
+        if at + part.len() > self.bytes.len() {
+            self.grow(at + part.len());
+        }
+        self.bytes[at..at + part.len()].copy_from_slice(part);
+    }
+
+    /// For records that are longer than any that is appended now: the setting was made smaller.
+    #[cold]
+    fn grow(&mut self, size: usize) {
+        let size = size.max(self.bytes.len() * 2).next_multiple_of(PAGE_SIZE);
+        // Only records that lie on the medium in full come here, so this is bounded by a segment.
+        if let Ok(mut bytes) = Buffer::new(size) {
+            bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+            self.bytes = bytes;
+        }
+    }
+
+    pub(super) fn staged(&self, size: usize) -> &[u8] {
+        &self.bytes[self.len..self.len + size]
+    }
+
+    pub(super) fn push(&mut self, offset: u64, appended: Stamp, header: &RecordHeader) {
+        let at = u32::try_from(self.len).unwrap_or(u32::MAX);
+        self.entries.push(Entry {
+            offset,
+            appended,
+            at,
+            size: header.size,
+        });
+        self.len += header.size as usize;
+        self.body_len += header.body_len();
+    }
+}

@@ -1,0 +1,209 @@
+//! Finds out what the last segment shows, and decides what it means.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Report;
+use super::files::{Files, StoredSegment};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason};
+use crate::log::batch::BatchBuffer;
+use crate::log::geometry::REACH_UNKNOWN;
+use crate::log::reader::{Ended, Evidence, Reader};
+use crate::log::{Shared, sources, stamp_seconds};
+
+/// What an open decides.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// The offset that the next record gets.
+    pub next: u64,
+    /// The greatest life in use.
+    pub life: u64,
+    /// The page of the last segment in which writing goes on; `None` when it must not.
+    pub resume: Option<u32>,
+    /// Nothing of the last segment's life is on the medium but its header.
+    pub is_fresh: bool,
+}
+
+/// Finds evidence, end and losses, and writes the losses into the ledger.
+pub(super) fn decide(
+    files: &Files,
+    last: &Checkpoint,
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    report: &mut Report,
+) -> Result<Decided> {
+    let bases = files.segments.iter().map(|stored| stored.segment.base);
+    let lives = files.segments.iter().map(|stored| stored.segment.life);
+    let mark = last.mark.max(bases.max().unwrap_or(0));
+    let life = last.life.max(lives.max().unwrap_or(0)).max(files.life_seen);
+    let active = files.segments.last();
+    if files.is_clean {
+        let is_it = |stored: &&StoredSegment| {
+            stored.segment.number == last.segment && last.page <= stored.segment.pages
+        };
+        let resume = active.filter(is_it).map(|_| last.page);
+        (report.evidence, report.end) = (last.mark, last.mark);
+        return Ok(Decided {
+            next: mark,
+            life,
+            resume,
+            is_fresh: false,
+        });
+    }
+    let scanned = match active {
+        Some(stored) => scan(stored, mark, last.head, shared, clock)
+            .map_err(|error| Error::io("scan segment", error))?,
+        None => Scanned {
+            end: mark,
+            ..Scanned::default()
+        },
+    };
+    let evidence = mark.max(scanned.evidence.mark);
+    let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
+    let wall_s = stamp_seconds(clock.stamp());
+    let mut ledger = shared.ledger();
+    for (start, gap_end) in scanned.gaps {
+        // Below the evidence it was durable once, above it nobody can tell.
+        for (from, to, reason) in [
+            (start, gap_end.min(evidence), Reason::Damage),
+            (start.max(evidence), gap_end.min(end), Reason::Undecided),
+        ] {
+            if from >= to {
+                continue;
+            }
+            let count = (to - from) - ledger.covered(from, to);
+            ledger.add(Loss {
+                start: from,
+                end: to,
+                count: to - from,
+                wall_s,
+                reason,
+            });
+            match reason {
+                Reason::Damage => report.damaged += count,
+                _ => report.undecided += count,
+            }
+        }
+    }
+    let next = next_offset(files, last, end);
+    ledger.add(Loss {
+        start: end,
+        end: next,
+        count: 0,
+        wall_s,
+        reason: Reason::NeverDurable,
+    });
+    drop(ledger);
+    for (offset, source) in scanned.sources {
+        sources::put(&mut shared.sources(), offset, source.view());
+    }
+    (report.evidence, report.end) = (evidence, end);
+    report.unreadable = scanned.evidence.unreadable;
+    let is_usable = active.is_some_and(|stored| stored.is_good) && report.unreadable == 0;
+    let is_fresh = scanned.evidence.end_slot <= HEADER_COPIES;
+    let resume = active
+        .filter(|_| is_usable)
+        .map(|_| scanned.evidence.end_slot);
+    let life = life.max(scanned.evidence.life);
+    Ok(Decided {
+        next,
+        life,
+        resume,
+        is_fresh: is_fresh && report.unreadable == 0,
+    })
+}
+
+/// The first offset that nobody can have been handed.
+fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
+    let ring = u64::from(last.ring_records);
+    if files.is_new() {
+        return 0;
+    }
+    if last.generation == 0 {
+        // No checkpoint survived: nothing is known of the run that crashed.
+        return end + REACH_UNKNOWN;
+    }
+    // Two rings behind what the log shows: what was in the ring, and what was announced and then torn.
+    let behind_end = end.max(last.opened) + 2 * ring;
+    behind_end.max(last.mark + last.reach + ring)
+}
+
+/// What the scan of the last segment shows.
+#[derive(Default)]
+struct Scanned {
+    evidence: Evidence,
+    /// The offset behind the last record that is whole.
+    end: u64,
+    /// Where records are missing.
+    gaps: Vec<(u64, u64)>,
+    sources: Vec<(u64, OwnedSource)>,
+}
+
+/// A source position that was found.
+struct OwnedSource {
+    name: String,
+    position: Vec<u8>,
+}
+
+impl OwnedSource {
+    fn view(&self) -> crate::record::Source<'_> {
+        crate::record::Source {
+            name: &self.name,
+            position: &self.position,
+        }
+    }
+}
+
+fn scan(
+    stored: &StoredSegment,
+    mark: u64,
+    head: u64,
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<Scanned> {
+    /// Records are looked at in batches of so many bytes.
+    const BATCH_BYTES: usize = 64 * 1024;
+    let segment = stored.segment.clone();
+    let mut scanned = Scanned {
+        end: mark.max(segment.base),
+        ..Scanned::default()
+    };
+    let mut next = segment.base;
+    let mut reader = Reader::scan(Arc::clone(shared), Arc::clone(clock), segment)?;
+    let mut batch = BatchBuffer::new(BATCH_BYTES / 64, BATCH_BYTES, BATCH_BYTES)?;
+    loop {
+        batch.clear();
+        let (ended, after) = reader.read_all(next, &mut batch)?;
+        for entry in batch.entries() {
+            scanned.end = scanned.end.max(entry.offset + 1);
+            if let Some(source) = batch.view(entry).source() {
+                let (name, position) = (source.name.to_owned(), source.position.to_owned());
+                scanned.sources.retain(|(_, source)| source.name != name);
+                scanned
+                    .sources
+                    .push((entry.offset, OwnedSource { name, position }));
+            }
+        }
+        next = after;
+        match ended {
+            Ended::Gap(gap) if gap.end > head => {
+                scanned.gaps.push((gap.start.max(head), gap.end));
+            }
+            Ended::Gap(_) | Ended::Full => {}
+            Ended::CaughtUp => break,
+        }
+    }
+    // Offsets that the last page was opened for, and that no page shows, lie in no gap of the walk.
+    scanned.evidence = reader.evidence();
+    let known_to = scanned
+        .evidence
+        .first_max
+        .max(scanned.evidence.mark)
+        .max(scanned.end);
+    if next < known_to {
+        scanned.gaps.push((next.max(head), known_to));
+    }
+    Ok(scanned)
+}

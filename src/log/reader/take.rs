@@ -1,0 +1,264 @@
+//! Takes records out of pages: whole ones, ones that go on in later pages, and what only the tail slots
+//! have.
+
+use std::io;
+
+use super::Reader;
+use crate::clock::Stamp;
+use crate::format::{
+    HEADER_COPIES, PAGE_BODY_SIZE, PAGE_HEADER_SIZE, PAGE_SIZE, PageHeader, RecordHeader,
+};
+use crate::log::batch::BatchBuffer;
+use crate::segment::TAIL_SLOTS;
+
+/// What the tail slots of a life have.
+pub(super) enum Tail {
+    /// Something that is wanted; it is in the batch.
+    Taken,
+    /// What is wanted, for which the batch has no room.
+    Full,
+    /// Not the record that is wanted, but what begins here behind it.
+    Later(u64),
+    /// Nothing.
+    Nothing,
+}
+
+/// Whether a page begins with what comes behind `done` bytes of the record at `offset`.
+fn goes_on(header: &PageHeader, life: u64, offset: u64, done: usize) -> bool {
+    header.life == life && header.first == offset + 1 && header.carried as usize == done
+}
+
+/// What became of a record in a page.
+pub(super) enum Found {
+    /// All records of the page that were wanted are in the batch.
+    All,
+    /// The batch takes no more.
+    Full,
+    /// The limit is reached.
+    Limit,
+    /// The record that is wanted does not verify here; neither does what comes before this offset.
+    Bad { until: u64 },
+}
+
+impl Reader {
+    /// Takes the wanted records of the page at `slot` into the batch.
+    pub(super) fn take(&mut self, slot: u32, batch: &mut BatchBuffer) -> io::Result<Found> {
+        let found = self.take_once(slot, batch)?;
+        if !matches!(found, Found::Bad { .. }) {
+            return Ok(found);
+        }
+        // It may have been read while it was being written.
+        self.pages.forget();
+        self.take_once(slot, batch)
+    }
+
+    fn take_once(&mut self, slot: u32, batch: &mut BatchBuffer) -> io::Result<Found> {
+        let Some(at) = &self.at else {
+            return Ok(Found::All);
+        };
+        let end = self.end_slot(Some(at)).max(slot + 1);
+        let Some((header, bytes)) = self.pages.page(&at.segment, slot, end)? else {
+            return Ok(Found::Bad {
+                until: self.want + 1,
+            });
+        };
+        let mut place = usize::from(header.start);
+        for offset in header.first..header.end() {
+            if offset >= self.limit {
+                return Ok(Found::Limit);
+            }
+            // A segment whose sync failed has records that stand in the next one, too.
+            if at.next_base.is_some_and(|base| offset >= base) {
+                return Ok(Found::All);
+            }
+            let Some(record) = RecordHeader::decode(&bytes[place.min(PAGE_SIZE)..]) else {
+                // Without its length nothing behind it can be found.
+                return Ok(Found::Bad {
+                    until: header.end(),
+                });
+            };
+            let record_end = place + record.size as usize;
+            if offset == self.want {
+                if !batch.takes(&record) {
+                    return Ok(Found::Full);
+                }
+                let stamp = Stamp {
+                    mono_ms: header.stamp.mono_ms + u64::from(record.delta_ms),
+                    wall_ms: match header.stamp.wall_ms {
+                        0 => 0,
+                        wall_ms => wall_ms + u64::from(record.delta_ms),
+                    },
+                    boot: header.stamp.boot,
+                };
+                if record_end > PAGE_SIZE {
+                    batch.stage(0, &bytes[place..]);
+                    let have = PAGE_SIZE - place;
+                    return match self.take_rest(slot, &record, have, batch)? {
+                        true => {
+                            batch.push(offset, stamp, &record);
+                            self.want += 1;
+                            Ok(Found::All)
+                        }
+                        false => Ok(Found::Bad {
+                            until: header.end(),
+                        }),
+                    };
+                }
+                if !at.seal.verifies(offset, &bytes[place..record_end]) {
+                    return Ok(Found::Bad { until: offset + 1 });
+                }
+                batch.stage(0, &bytes[place..record_end]);
+                batch.push(offset, stamp, &record);
+                self.want += 1;
+            }
+            place = record_end;
+        }
+        Ok(Found::All)
+    }
+
+    /// Collects what a record that begins in page `slot` has in later pages. Whether it verifies.
+    fn take_rest(
+        &mut self,
+        slot: u32,
+        record: &RecordHeader,
+        have: usize,
+        batch: &mut BatchBuffer,
+    ) -> io::Result<bool> {
+        let size = record.size as usize;
+        let mut done = have;
+        let mut next = slot + 1;
+        loop {
+            let home = self.find_rest(next, done)?;
+            if let Some(home) = home.filter(|_| size - done > PAGE_BODY_SIZE) {
+                self.stage_rest(home, done, size, batch)?;
+                done += PAGE_BODY_SIZE;
+                next = home + 1;
+                continue;
+            }
+            // The last part: in the page at its own place, or in a version of it in the tail slots.
+            let tail = self.at.as_ref().map_or(0, |at| at.tail);
+            let tails = if tail > 0 {
+                tail..tail + TAIL_SLOTS
+            } else {
+                0..0
+            };
+            for slot in home.into_iter().chain(tails) {
+                if self.stage_rest(slot, done, size, batch)? {
+                    return Ok(true);
+                }
+                // Versions change: never from the buffer.
+                self.pages.forget();
+            }
+            return Ok(false);
+        }
+    }
+
+    /// The page at its own place, from `next` on, that goes on with the wanted record behind `done` bytes.
+    fn find_rest(&mut self, next: u32, done: usize) -> io::Result<Option<u32>> {
+        let Some(at) = &mut self.at else {
+            return Ok(None);
+        };
+        let segment = at.segment.clone();
+        let (life, end) = (at.life, self.end_slot(self.at.as_ref()));
+        for slot in next..end {
+            match self.pages.page(&segment, slot, end)? {
+                // An unwritten tail slot, or damage.
+                None => {}
+                Some((header, _)) if header.is_tail => {
+                    if let Some(at) = self.at.as_mut().filter(|_| header.life == life) {
+                        at.tail = header.tail;
+                    }
+                }
+                Some((header, _)) if goes_on(&header, life, self.want, done) => {
+                    return Ok(Some(slot));
+                }
+                Some(_) => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies what page `slot` has of the wanted record behind `done` bytes. Whether all of it verifies.
+    fn stage_rest(
+        &mut self,
+        slot: u32,
+        done: usize,
+        size: usize,
+        batch: &mut BatchBuffer,
+    ) -> io::Result<bool> {
+        let Some(at) = &self.at else { return Ok(false) };
+        let end = self.end_slot(Some(at)).max(slot + 1);
+        let Some((header, bytes)) = self.pages.page(&at.segment, slot, end)? else {
+            return Ok(false);
+        };
+        if !goes_on(&header, at.life, self.want, done) {
+            return Ok(false);
+        }
+        let len = (size - done).min(PAGE_BODY_SIZE);
+        batch.stage(done, &bytes[PAGE_HEADER_SIZE..PAGE_HEADER_SIZE + len]);
+        Ok(done + len == size && at.seal.verifies(self.want, batch.staged(size)))
+    }
+
+    /// Takes what the tail slots of the present life have of what is wanted.
+    pub(super) fn take_from_tail(&mut self, batch: &mut BatchBuffer) -> io::Result<Tail> {
+        let before = self.want;
+        let Some(at) = &self.at else {
+            return Ok(Tail::Nothing);
+        };
+        let (segment, tail, life) = (at.segment.clone(), at.tail, at.life);
+        if tail < HEADER_COPIES {
+            return Ok(Tail::Nothing);
+        }
+        let mut later = u64::MAX;
+        for slot in tail..tail + TAIL_SLOTS {
+            // Versions change: never from the buffer.
+            self.pages.forget();
+            let Ok(Some((header, _))) = self.pages.page(&segment, slot, slot + 1) else {
+                continue;
+            };
+            if !header.is_tail || header.life != life || header.end() <= self.want {
+                continue;
+            }
+            if header.first > self.want {
+                later = later.min(header.first);
+                continue;
+            }
+            match self.take(slot, batch)? {
+                Found::Bad { until } => later = later.min(until),
+                Found::Full if self.want == before => return Ok(Tail::Full),
+                Found::All | Found::Full | Found::Limit => {}
+            }
+        }
+        self.pages.forget();
+        Ok(match later {
+            _ if self.want > before => Tail::Taken,
+            u64::MAX => Tail::Nothing,
+            later => Tail::Later(later),
+        })
+    }
+
+    /// Looks through the whole segment for the tail slots of the present life, once. Whether there are
+    /// any that were not known.
+    pub(super) fn find_tail(&mut self) -> io::Result<bool> {
+        let Some(at) = &self.at else { return Ok(false) };
+        let (segment, life) = (at.segment.clone(), at.life);
+        if at.tail > 0 || at.searched == life {
+            return Ok(false);
+        }
+        let mut tail = 0;
+        for slot in HEADER_COPIES..segment.pages {
+            let page = self.pages.page(&segment, slot, segment.pages);
+            if let Ok(Some((header, _))) = page
+                && header.life == life
+                && header.tail > 0
+            {
+                tail = header.tail;
+                break;
+            }
+        }
+        if let Some(at) = &mut self.at {
+            (at.searched, at.tail) = (life, tail);
+        }
+        Ok(tail > 0)
+    }
+}
