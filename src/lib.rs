@@ -1,16 +1,40 @@
 //! An embedded store-and-forward telemetry engine for constrained ARM Linux gateways.
 
-pub mod clock;
-pub mod counters;
-pub mod cursor;
 pub mod error;
-pub mod format;
-pub mod log;
-pub mod record;
-#[allow(unsafe_code)]
-pub mod ring;
-pub mod segment;
+
+pub mod clock;
+
 #[allow(unsafe_code)]
 pub mod storage;
-pub mod syncer;
+
 pub mod watermark;
+
+pub mod counters;
+
+pub mod record;
+
+#[allow(unsafe_code)]
+pub mod ring;
+
+pub mod format;
+
+pub mod segment;
+
+pub mod log;
+
+pub mod cursor;
+
+pub mod syncer;
+
+pub mod sink;
+
+pub mod exporter;
+
+pub mod config;
+
+pub mod engine;
+
+pub use config::Config;
+pub use engine::{Engine, Stream};
+pub use error::{Code, Error, Result};
+pub use record::{Record, RecordView, Source};

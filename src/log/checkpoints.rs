@@ -96,11 +96,6 @@ impl Checkpoints {
         dir.sync()
     }
 
-    /// The file.
-    pub fn file(&self) -> &Arc<dyn File> {
-        &self.file
-    }
-
     /// Takes over which slots hold what.
     pub fn found(&mut self, found: &Found) {
         self.generations = found.generations;

@@ -84,6 +84,15 @@ pub fn read_text(path: &Path, size_max: u64) -> io::Result<String> {
     Ok(text)
 }
 
+/// Where things lie that live as long as the boot: root's place, or the user's. `None`: there is none.
+pub fn default_run_dir() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/run/forebay"));
+    }
+    let user = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
+    user.map(|path| PathBuf::from(path).join("forebay"))
+}
+
 /// Fills `bytes` with random ones from the system.
 pub fn random(bytes: &mut [u8]) {
     let mut done = 0;

@@ -1,0 +1,227 @@
+//! JSON text → options that cannot be wrong.
+//!
+//! Everything is checked here, once, and nothing downstream checks again. An error names line, column,
+//! path, value and rule; then nothing is opened. What the contract names and this version does not do
+//! yet is refused in so many words: a setting that is silently ignored is a broken promise.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use heapless::String as Name;
+
+use crate::counters::{CURSOR_NAME_MAX, CURSORS_MAX};
+use crate::error::{Error, Result};
+use crate::format::NAME_LEN_MAX;
+use crate::log::{BUDGET_MIN, SEGMENT_SIZE_MIN};
+use crate::ring;
+use crate::segment::Io;
+use crate::sink::Sink;
+use crate::watermark::seam::Mutex;
+
+pub mod json;
+mod sinks;
+mod stream;
+
+use json::Node;
+pub use sinks::{SinkConfig, SinkKind};
+pub use stream::{Batch, Buffer, Delivery, Fsync, OnFull, StreamConfig, Volatile};
+
+/// The most streams of an engine.
+pub const STREAMS_MAX: usize = 1024;
+/// The longest wait that can be configured, in milliseconds: a day.
+const MILLIS_MAX: u64 = 86_400_000;
+
+/// A checked configuration.
+pub struct Config {
+    /// The streams.
+    pub(crate) streams: Vec<StreamConfig>,
+    /// Where shared counters lie; `None`: where the system has a place for that.
+    pub(crate) run_dir: Option<PathBuf>,
+    /// The document, if it has `inputs`, which only the binary understands.
+    inputs: Option<String>,
+    /// Sinks of the host, until the engine takes them.
+    custom: Mutex<BTreeMap<String, Box<dyn Sink>>>,
+    warnings: Vec<String>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("streams", &self.streams)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads and checks a document: `{"streams":[…]}`, or a component's whole configuration with that
+    /// object under `streaming`.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let document = json::parse(text)?;
+        let mut root = document.object()?;
+        let streaming = root.take_set("streaming");
+        let is_ours = streaming.is_some() || root.take("streams").is_some();
+        let mut config = Self {
+            streams: Vec::new(),
+            run_dir: None,
+            inputs: None,
+            custom: Mutex::default(),
+            warnings: Vec::new(),
+        };
+        if !is_ours {
+            let text = "neither \"streams\" nor \"streaming\" stands in the document: no streams";
+            config.warnings.push(text.to_owned());
+            return Ok(config);
+        }
+        config.read(&streaming.unwrap_or(document), text)?;
+        Ok(config)
+    }
+
+    fn read(&mut self, node: &Node<'_>, text: &str) -> Result<()> {
+        let mut object = node.object()?;
+        let data_dir = match object.take_set("dataDir") {
+            Some(node) => path(&node)?,
+            None => PathBuf::from("/var/lib/forebay"),
+        };
+        self.run_dir = object
+            .take_set("runDir")
+            .map(|node| path(&node))
+            .transpose()?;
+        for key in ["secretsDir", "vars"] {
+            if let Some(node) = object.take_set(key) {
+                return Err(unavailable(&node));
+            }
+        }
+        if let Some(inputs) = object.take_set("inputs") {
+            inputs.array()?;
+            self.inputs = Some(text.to_owned());
+        }
+        let streams = match object.take_set("streams") {
+            Some(node) => node.array()?,
+            None => Vec::new(),
+        };
+        if let Some(node) = streams.get(STREAMS_MAX) {
+            return Err(node.error(format_args!("at most {STREAMS_MAX} streams")));
+        }
+        for node in &streams {
+            let stream = StreamConfig::read(node, &data_dir, &mut self.warnings)?;
+            if self.streams.iter().any(|other| other.name == stream.name) {
+                return Err(node.error(format_args!("another stream is named \"{}\"", stream.name)));
+            }
+            if self
+                .streams
+                .iter()
+                .any(|other| other.buffer.path == stream.buffer.path)
+            {
+                return Err(node.error("another stream has the same buffer.path"));
+            }
+            self.streams.push(stream);
+        }
+        if self.streams.is_empty() {
+            self.warnings.push("no streams are configured".to_owned());
+        }
+        object.finish()
+    }
+
+    /// Gives the `callback` sinks of that id somewhere to deliver to.
+    #[must_use]
+    pub fn with_sink(self, id: &str, sink: impl Sink + 'static) -> Self {
+        self.custom.lock().insert(id.to_owned(), Box::new(sink));
+        self
+    }
+
+    /// Puts shared counters and whatever else lives as long as the boot into a directory of its own.
+    #[must_use]
+    pub fn with_run_dir(mut self, path: &Path) -> Self {
+        self.run_dir = Some(path.to_owned());
+        self
+    }
+
+    /// The names of the streams, sorted.
+    pub fn stream_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .streams
+            .iter()
+            .map(|stream| stream.name.as_str())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The directory of a stream's store.
+    pub fn store_path(&self, name: &str) -> Option<&Path> {
+        let stream = self.streams.iter().find(|stream| stream.name == name);
+        stream.map(|stream| stream.buffer.path.as_path())
+    }
+
+    /// What is not wrong, but worth a look.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Calls `read` with each item of `inputs`.
+    pub fn inputs<T>(&self, read: impl Fn(&Node<'_>) -> Result<T>) -> Result<Vec<T>> {
+        let Some(text) = &self.inputs else {
+            return Ok(Vec::new());
+        };
+        let document = json::parse(text)?;
+        let streaming = document.object()?.take_set("streaming").unwrap_or(document);
+        let inputs = streaming.object()?.take_set("inputs");
+        let nodes = inputs
+            .map(|node| node.array())
+            .transpose()?
+            .unwrap_or_default();
+        nodes.iter().map(read).collect()
+    }
+
+    /// The host's sink of that id. An engine takes it when it opens.
+    pub(crate) fn take_custom(&self, id: &str) -> Option<Box<dyn Sink>> {
+        self.custom.lock().remove(id)
+    }
+}
+
+/// A path that is not empty.
+pub(crate) fn path(node: &Node<'_>) -> Result<PathBuf> {
+    let text = node.string()?;
+    if text.is_empty() || text.contains('\0') {
+        return Err(node.error("must be a path"));
+    }
+    if text.contains('{') {
+        return Err(node.error("templates are not available in this version"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A time in milliseconds.
+pub(crate) fn millis(node: &Node<'_>, min: u64) -> Result<Duration> {
+    node.number(min..=MILLIS_MAX).map(Duration::from_millis)
+}
+
+/// What the contract names and this version does not do yet.
+fn unavailable(node: &Node<'_>) -> Error {
+    node.error("not available in this version")
+}
+
+/// A name that may stand in file names, topics and metrics.
+fn check_name(node: &Node<'_>, name: &str, len_max: usize) -> Result<()> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_dots = name == "." || name == "..";
+    if name.is_empty() || name.len() > len_max || !name.chars().all(is_allowed) || is_dots {
+        let rule = format!("must be 1 to {len_max} letters, digits, dots, underscores and hyphens");
+        return Err(node.error(rule));
+    }
+    Ok(())
+}
+
+fn name<const LEN: usize>(node: &Node<'_>) -> Result<Name<LEN>> {
+    let text = node.string()?;
+    check_name(node, &text, LEN)?;
+    Name::try_from(text.as_str()).map_err(|_| node.error("is too long"))
+}
+
+const _: () = assert!(CURSORS_MAX >= 1 && CURSOR_NAME_MAX >= 8 && NAME_LEN_MAX >= 249);
+const _: () = assert!(BUDGET_MIN >= 4 * SEGMENT_SIZE_MIN);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+//! A stream's part of the configuration.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use heapless::String as Name;
+
+use super::json::{Node, Object};
+use super::{
+    BUDGET_MIN, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind, millis, name,
+    path, ring, sinks, unavailable,
+};
+
+/// The size of a segment where nothing else is said, in bytes: less where addresses are short.
+pub const SEGMENT_BYTES: u64 = if cfg!(target_pointer_width = "64") {
+    64 << 20
+} else {
+    16 << 20
+};
+/// The budget of a store where nothing else is said, in bytes.
+pub const DISK_BYTES: u64 = 1 << 30;
+/// The bounds of a ring where nothing else is said.
+pub const RING_RECORDS: u32 = 10_000;
+/// See [`RING_RECORDS`].
+pub const RING_BYTES: u32 = 4 << 20;
+/// The bounds of a batch where nothing else is said.
+pub const BATCH_RECORDS: u32 = 500;
+/// See [`BATCH_RECORDS`].
+pub const BATCH_BYTES: u32 = 4 << 20;
+
+/// The largest numbers that are accepted. Beyond them something is meant that this is not made for.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+const DISK_BYTES_MAX: u64 = 1 << 46;
+const RING_RECORDS_MAX: u32 = 1 << 25;
+const BATCH_RECORDS_MAX: u32 = 100_000;
+const BATCH_BYTES_MAX: u32 = 64 << 20;
+
+/// A stream.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// Its name.
+    pub name: Name<NAME_LEN_MAX>,
+    /// Where it goes: each with a cursor of its own, but for `none`.
+    pub sinks: Vec<SinkConfig>,
+    /// How it is stored.
+    pub buffer: Buffer,
+    /// How batches are made.
+    pub batch: Batch,
+    /// How batches are sent.
+    pub delivery: Delivery,
+}
+
+/// When an append is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fsync {
+    /// When it returns.
+    Always,
+    /// Single appends an interval later at most; batches when they return.
+    #[default]
+    PerBatch,
+    /// An interval later at most.
+    Interval,
+}
+
+/// What happens when there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// The oldest segment goes.
+    #[default]
+    DropOldest,
+    /// The new record is refused.
+    RejectNew,
+}
+
+/// What to do when the store lies where a reboot empties it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Volatile {
+    /// Nothing.
+    Allow,
+    /// Say so.
+    #[default]
+    Warn,
+    /// Do not open.
+    Refuse,
+}
+
+/// How a stream is stored.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// The store's directory.
+    pub path: PathBuf,
+    /// The size of a segment, in bytes.
+    pub segment_bytes: u64,
+    /// The whole budget, in bytes.
+    pub max_disk_bytes: u64,
+    /// What happens when there is no room.
+    pub on_full: OnFull,
+    /// When an append is durable.
+    pub fsync: Fsync,
+    /// The interval of the timer.
+    pub fsync_interval: Duration,
+    /// How long a call waits for durability.
+    pub sync_timeout: Duration,
+    /// How often cursors that moved become durable.
+    pub checkpoint_interval: Duration,
+    /// How the active segment is written; `None`: as measurements say.
+    pub io: Option<Io>,
+    /// The most records in the ring.
+    pub max_buffered_records: u32,
+    /// The bytes of the ring, a power of two.
+    pub ring_bytes: u32,
+    /// The longest record.
+    pub max_record_bytes: u32,
+    /// What to do when the store lies on a volatile file system.
+    pub volatile: Volatile,
+}
+
+/// How batches are made.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The most records.
+    pub max_records: u32,
+    /// The most bytes.
+    pub max_bytes: u32,
+    /// How long the oldest record waits for more.
+    pub max_latency: Duration,
+}
+
+/// How batches are sent.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The range of the first wait.
+    pub backoff_base: Duration,
+    /// The largest range.
+    pub backoff_max: Duration,
+}
+
+impl StreamConfig {
+    pub(super) fn read(
+        node: &Node<'_>,
+        data_dir: &Path,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let mut object = node.object()?;
+        let name: Name<NAME_LEN_MAX> = name(&object.required("name")?)?;
+        let sinks = sinks::read_all(&mut object, warnings)?;
+        let buffer = section(&mut object, "buffer")?;
+        let buffer = Buffer::read(buffer, data_dir.join(name.as_str()))?;
+        let batch = Batch::read(section(&mut object, "batch")?)?;
+        let delivery = Delivery::read(section(&mut object, "delivery")?)?;
+        if let Some(node) = object.take_set("deadLetters") {
+            return Err(unavailable(&node));
+        }
+        if buffer.on_full != OnFull::DropOldest
+            && sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None))
+        {
+            let text = "with no sink but \"none\" nothing is ever acknowledged: when the budget is used \
+                        up, onFull \"rejectNew\" refuses everything";
+            warnings.push(format!("{}: {text}", node.path()));
+        }
+        object.finish()?;
+        Ok(Self {
+            name,
+            sinks,
+            buffer,
+            batch,
+            delivery,
+        })
+    }
+}
+
+/// An object that need not be there.
+fn section<'a>(object: &mut Object<'a>, key: &str) -> Result<Option<Object<'a>>> {
+    object.take_set(key).map(|node| node.object()).transpose()
+}
+
+/// A number with a default.
+fn number(
+    object: &mut Option<Object<'_>>,
+    key: &str,
+    min: u64,
+    max: u64,
+    default: u64,
+) -> Result<u64> {
+    take(object, key).map_or(Ok(default), |node| node.number(min..=max))
+}
+
+fn number32(
+    object: &mut Option<Object<'_>>,
+    key: &str,
+    min: u32,
+    max: u32,
+    default: u32,
+) -> Result<u32> {
+    take(object, key).map_or(Ok(default), |node| node.number32(min..=max))
+}
+
+/// A time in milliseconds with a default.
+fn time(object: &mut Option<Object<'_>>, key: &str, min: u64, default: u64) -> Result<Duration> {
+    take(object, key).map_or(Ok(Duration::from_millis(default)), |node| {
+        millis(&node, min)
+    })
+}
+
+fn take<'a>(object: &mut Option<Object<'a>>, key: &str) -> Option<Node<'a>> {
+    object.as_mut().and_then(|object| object.take_set(key))
+}
+
+/// Takes a field that may only have the value that it has anyway, until a later version does more.
+fn only<T: Copy + PartialEq>(
+    object: &mut Option<Object<'_>>,
+    key: &str,
+    words: &[(&str, T)],
+    available: T,
+) -> Result<()> {
+    match take(object, key) {
+        Some(node) if node.word(words)? != available => Err(unavailable(&node)),
+        _ => Ok(()),
+    }
+}
+
+fn finish(object: Option<Object<'_>>) -> Result<()> {
+    object.map_or(Ok(()), Object::finish)
+}
+
+impl Buffer {
+    fn read(mut object: Option<Object<'_>>, default_path: PathBuf) -> Result<Self> {
+        let object = &mut object;
+        only(object, "type", &[("disk", 0), ("memory", 1)], 0)?;
+        only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
+        only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
+        for key in ["maxAgeSecs", "blockTimeoutMs"] {
+            if let Some(node) = take(object, key) {
+                return Err(unavailable(&node));
+            }
+        }
+        if let Some(node) = take(object, "minFreeBytes")
+            && node.number(0..=u64::MAX)? > 0
+        {
+            return Err(unavailable(&node));
+        }
+        if let Some(node) = take(object, "strict")
+            && node.boolean()?
+        {
+            return Err(unavailable(&node));
+        }
+        let path = take(object, "path").map_or(Ok(default_path), |node| path(&node))?;
+        let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
+        let segment_bytes = number(object, "segmentBytes", min, max, SEGMENT_BYTES)?;
+        let records = number32(
+            object,
+            "maxBufferedRecords",
+            2,
+            RING_RECORDS_MAX,
+            RING_RECORDS,
+        )?;
+        let (min, max) = (ring::SIZE_MIN, ring::SIZE_MAX);
+        let bytes = number32(object, "maxBufferedBytes", min, max, RING_BYTES)?;
+        let quarter = bytes / 4;
+        let max_record_bytes = number32(object, "maxRecordBytes", 1, quarter, quarter)?;
+        let budget_min = BUDGET_MIN.max(8 * u64::from(max_record_bytes));
+        let default = DISK_BYTES.max(budget_min);
+        let max_disk_bytes = number(object, "maxDiskBytes", budget_min, DISK_BYTES_MAX, default)?;
+        let on_full = match take(object, "onFull") {
+            None => OnFull::default(),
+            Some(node) => {
+                let words = [
+                    ("dropOldest", Some(OnFull::DropOldest)),
+                    ("block", None),
+                    ("rejectNew", Some(OnFull::RejectNew)),
+                ];
+                node.word(&words)?.ok_or_else(|| unavailable(&node))?
+            }
+        };
+        let fsync = take(object, "fsync").map_or(Ok(Fsync::default()), |node| {
+            node.word(&[
+                ("always", Fsync::Always),
+                ("perBatch", Fsync::PerBatch),
+                ("interval", Fsync::Interval),
+            ])
+        })?;
+        let volatile = take(object, "volatile").map_or(Ok(Volatile::default()), |node| {
+            node.word(&[
+                ("allow", Volatile::Allow),
+                ("warn", Volatile::Warn),
+                ("refuse", Volatile::Refuse),
+            ])
+        })?;
+        let io = take(object, "io").map_or(Ok(None), |node| {
+            node.word(&[
+                ("auto", None),
+                ("mmap", Some(Io::Map)),
+                ("write", Some(Io::Write)),
+            ])
+        })?;
+        let this = Self {
+            path,
+            segment_bytes,
+            max_disk_bytes,
+            on_full,
+            fsync,
+            fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,
+            sync_timeout: time(object, "syncTimeoutMs", 1, 30_000)?,
+            checkpoint_interval: time(object, "checkpointMs", 10, 5000)?,
+            io,
+            max_buffered_records: records,
+            ring_bytes: bytes.next_power_of_two(),
+            max_record_bytes,
+            volatile,
+        };
+        finish(object.take())?;
+        Ok(this)
+    }
+}
+
+impl Batch {
+    fn read(mut object: Option<Object<'_>>) -> Result<Self> {
+        let object = &mut object;
+        only(object, "compression", &[("none", 0), ("zstd", 1)], 0)?;
+        let this = Self {
+            max_records: number32(object, "maxRecords", 1, BATCH_RECORDS_MAX, BATCH_RECORDS)?,
+            max_bytes: number32(object, "maxBytes", 1, BATCH_BYTES_MAX, BATCH_BYTES)?,
+            max_latency: time(object, "maxLatencyMs", 0, 1000)?,
+        };
+        finish(object.take())?;
+        Ok(this)
+    }
+}
+
+impl Delivery {
+    fn read(mut object: Option<Object<'_>>) -> Result<Self> {
+        let object = &mut object;
+        let words = [("stream", 0), ("perKey", 1), ("none", 2)];
+        only(object, "ordering", &words, 0)?;
+        if let Some(node) = take(object, "maxRetries")
+            && node.integer() != Some(-1)
+        {
+            return Err(match node.number(0..=u64::from(u32::MAX)) {
+                Ok(_) => unavailable(&node),
+                Err(_) => node.error("must be -1 or 0..=4294967295"),
+            });
+        }
+        if let Some(node) = take(object, "maxInFlight")
+            && node.number(1..=8)? > 1
+        {
+            return Err(unavailable(&node));
+        }
+        time(object, "pollIntervalMs", 1, 100)?;
+        let backoff_base = time(object, "backoffBaseMs", 1, 50)?;
+        let least = u64::try_from(backoff_base.as_millis()).unwrap_or(u64::MAX);
+        let backoff_max = time(object, "backoffMaxMs", least, 30_000.max(least))?;
+        finish(object.take())?;
+        Ok(Self {
+            backoff_base,
+            backoff_max,
+        })
+    }
+}

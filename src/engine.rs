@@ -1,0 +1,256 @@
+//! The public API: open, append, watch, close. Wires threads, decides nothing.
+//!
+//! ```text
+//!  Engine::open ─▶ per device: a syncer     Stream (cheap to clone, any thread)
+//!                  per sink:   an exporter     append ─▶ ring        wait ◀─ watermark
+//!  Engine::close ─▶ rings closed ─▶ exporters stop ─▶ syncers drain, sync, write clean checkpoints
+//! ```
+//!
+//! ```no_run
+//! use forebay::{Config, Engine};
+//! let text = r#"{"dataDir": "/var/lib/gateway", "streams": [
+//!     {"name": "telemetry", "sink": {"type": "file", "path": "/var/log/out.ndjson"}}]}"#;
+//! let engine = Engine::open(&Config::from_json(text)?)?;
+//! let stream = engine.stream("telemetry")?;
+//! let offset = stream.append(b"pump-7", 1_700_000_000_000, b"{\"bar\":4.2}")?;
+//! # let _ = offset;
+//! # Ok::<(), forebay::Error>(())
+//! ```
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::clock::{Clock, Mono, System};
+use crate::config::Config;
+use crate::counters::Stats;
+use crate::error::{Code, Error, Result};
+use crate::exporter::{self, Exporter};
+use crate::storage::{Real, Storage};
+use crate::syncer::{self, Syncer};
+use crate::watermark::Waker;
+use crate::watermark::seam::Mutex;
+
+mod assemble;
+mod stream;
+
+pub use assemble::{Assembly, assemble};
+pub use stream::Stream;
+
+/// How long a drop of the engine waits for its threads.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The share of a close's time that is kept for the syncers, which write what must not be lost.
+const SYNCER_SHARE: u32 = 2;
+
+/// The world an engine lives in. Tests bring their own.
+#[derive(Clone)]
+pub struct World {
+    /// Files and shared memory.
+    pub storage: Arc<dyn Storage>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl World {
+    /// The real one.
+    pub fn real() -> Self {
+        Self {
+            storage: Arc::new(Real),
+            clock: Arc::new(System::new()),
+        }
+    }
+}
+
+/// An engine with its streams and threads. Dropping it closes it.
+pub struct Engine {
+    streams: Vec<Stream>,
+    clock: Arc<dyn Clock>,
+    threads: Mutex<Threads>,
+    is_poisoned: Arc<AtomicBool>,
+}
+
+/// The threads, and how to end them.
+#[derive(Default)]
+struct Threads {
+    syncers: Vec<Running<syncer::Orders>>,
+    exporters: Vec<Running<exporter::Orders>>,
+}
+
+struct Running<O> {
+    orders: Arc<O>,
+    waker: Arc<Waker>,
+    /// Closes when the thread has ended.
+    done: Receiver<()>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl<O> Running<O> {
+    /// Waits for the thread's end until `deadline`. False when it did not come.
+    fn join(&mut self, clock: &dyn Clock, deadline: Mono) -> bool {
+        let left = deadline.since(clock.mono());
+        // Nothing is ever sent: the channel closes when the thread drops its end.
+        if self.done.recv_timeout(left) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+            return false;
+        }
+        if let Some(handle) = self.handle.take() {
+            // Its panic was caught and told inside.
+            let _ = handle.join();
+        }
+        true
+    }
+}
+
+impl Engine {
+    /// Opens all streams of a configuration: recovers their stores and starts the threads.
+    ///
+    /// Blocks for recovery (see `docs/limits.md`). All memory that streams use is taken here. Fails
+    /// without having started anything if one stream cannot be opened; never because of what stands in
+    /// a store, except when that is of a newer format. The sinks that were given to `config` are taken
+    /// out of it.
+    pub fn open(config: &Config) -> Result<Self> {
+        Self::open_in(config, &World::real())
+    }
+
+    /// Like [`open`](Self::open), in another world.
+    pub fn open_in(config: &Config, world: &World) -> Result<Self> {
+        for warning in config.warnings() {
+            log::warn!("{warning}");
+        }
+        let assembly = assemble(config, world)?;
+        let is_poisoned = Arc::new(AtomicBool::new(false));
+        let engine = Self {
+            streams: assembly.streams,
+            clock: Arc::clone(&world.clock),
+            threads: Mutex::default(),
+            is_poisoned,
+        };
+        for (syncer, waker, orders) in assembly.syncers {
+            let running =
+                engine.spawn("forebay-sync", orders, waker, move || run_syncer(syncer))?;
+            engine.threads.lock().syncers.push(running);
+        }
+        for (exporter, waker, orders) in assembly.exporters {
+            let running = engine.spawn("forebay-export", orders, waker, move || {
+                run_exporter(exporter)
+            })?;
+            engine.threads.lock().exporters.push(running);
+        }
+        Ok(engine)
+    }
+
+    fn spawn<O: Send + Sync + 'static>(
+        &self,
+        name: &str,
+        orders: Arc<O>,
+        waker: Arc<Waker>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<Running<O>> {
+        let (alive, done): (Sender<()>, _) = bounded(0);
+        let (streams, is_poisoned) = (self.streams.clone(), Arc::clone(&self.is_poisoned));
+        let thread = name.to_owned();
+        let body = move || {
+            let _alive = alive;
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                log::error!(
+                    "thread {thread} panicked: the engine is poisoned until it is opened again"
+                );
+                is_poisoned.store(true, Ordering::Release);
+                streams.iter().for_each(Stream::poison);
+            }
+        };
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(body);
+        let handle = handle.map_err(|error| Error::io("start thread", error))?;
+        Ok(Running {
+            orders,
+            waker,
+            done,
+            handle: Some(handle),
+        })
+    }
+
+    /// The stream of that name. Cheap; the handle may go to any thread and outlive the engine.
+    pub fn stream(&self, name: &str) -> Result<Stream> {
+        let found = self.streams.iter().find(|stream| stream.name() == name);
+        found.cloned().ok_or_else(|| {
+            Error::text(
+                Code::UnknownStream,
+                "stream",
+                format!("no stream is named \"{name}\""),
+            )
+        })
+    }
+
+    /// The names of all streams, sorted.
+    pub fn stream_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.streams.iter().map(Stream::name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A snapshot of a stream's numbers; `None` when there is no such stream.
+    pub fn stats(&self, name: &str) -> Option<Stats> {
+        self.stream(name).ok().map(|stream| stream.stats())
+    }
+
+    /// A thread of the engine panicked: nothing is promised until it is opened again.
+    pub fn is_poisoned(&self) -> bool {
+        self.is_poisoned.load(Ordering::Acquire)
+    }
+
+    /// Takes no more records, makes everything durable that was taken, waits for batches that are in
+    /// flight, writes clean checkpoints, and ends the threads. Idempotent.
+    ///
+    /// Blocks for at most `timeout`. [`Code::Timeout`]: a thread did not end in time, because a sink or
+    /// the medium did not answer; what is not durable by then may still become so. What is stored and
+    /// not delivered stays stored.
+    pub fn close(&self, timeout: Duration) -> Result<()> {
+        let mut threads = self.threads.lock();
+        let start = self.clock.mono();
+        self.streams.iter().for_each(Stream::close);
+        for exporter in &threads.exporters {
+            exporter.orders.stop();
+            exporter.waker.wake();
+        }
+        let deadline = start.plus(timeout - timeout / SYNCER_SHARE);
+        threads
+            .exporters
+            .retain_mut(|exporter| !exporter.join(&*self.clock, deadline));
+        for syncer in &threads.syncers {
+            syncer.orders.close();
+            syncer.waker.wake();
+        }
+        let deadline = start.plus(timeout);
+        threads
+            .syncers
+            .retain_mut(|syncer| !syncer.join(&*self.clock, deadline));
+        let is_done = threads.exporters.is_empty() && threads.syncers.is_empty();
+        self.streams.iter().for_each(Stream::end);
+        match is_done {
+            true => Ok(()),
+            false => Err(Error::refused(
+                Code::Timeout,
+                "close: a thread did not end in time",
+            )),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.close(DROP_TIMEOUT) {
+            log::warn!("{error}");
+        }
+    }
+}
+
+fn run_syncer(mut syncer: Syncer) {
+    syncer.run();
+}
+
+fn run_exporter(mut exporter: Exporter) {
+    exporter.run(DROP_TIMEOUT);
+}

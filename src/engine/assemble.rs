@@ -1,0 +1,284 @@
+//! Puts the parts of an engine together, without starting any thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Stream, World};
+use crate::clock::Clock;
+use crate::config::{Config, OnFull, SinkConfig, SinkKind, StreamConfig, Volatile};
+use crate::counters::Board;
+use crate::cursor::Cursor;
+use crate::error::{Code, Error, Result};
+use crate::exporter::{self, Exporter};
+use crate::format::StoreId;
+use crate::log::{self, Opening, Reader};
+use crate::ring::{self, Ring};
+use crate::segment::Io;
+use crate::sink::Sink;
+use crate::storage::{Dir, Memory, default_run_dir};
+use crate::syncer::{self, Syncer};
+use crate::watermark::Waker;
+
+/// An engine whose threads have not started. Whoever drives it calls `step` of its parts.
+#[derive(Default)]
+pub struct Assembly {
+    /// The handles.
+    pub streams: Vec<Stream>,
+    /// One syncer for each device, with what wakes and what stops it.
+    pub syncers: Vec<(Syncer, Arc<Waker>, Arc<syncer::Orders>)>,
+    /// One exporter for each sink.
+    pub exporters: Vec<(Exporter, Arc<Waker>, Arc<exporter::Orders>)>,
+}
+
+/// The streams of one device, before their syncer is made.
+struct Device {
+    number: u64,
+    waker: Arc<Waker>,
+    streams: Vec<syncer::Stream>,
+}
+
+/// Opens the stores of all streams and puts rings, syncers and exporters together.
+pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
+    let run_dir = config.run_dir.clone().or_else(default_run_dir);
+    let mut assembly = Assembly::default();
+    let mut devices: Vec<Device> = Vec::new();
+    for stream in &config.streams {
+        let named = |error: Error| {
+            Error::text(
+                error.code(),
+                "",
+                format!("stream \"{}\": {error}", stream.name),
+            )
+        };
+        add(
+            stream,
+            config,
+            world,
+            run_dir.as_deref(),
+            &mut devices,
+            &mut assembly,
+        )
+        .map_err(named)?;
+    }
+    for device in devices {
+        let orders = Arc::new(syncer::Orders::default());
+        let clock = Arc::clone(&world.clock);
+        let waker = Arc::clone(&device.waker);
+        let syncer = Syncer::new(
+            device.streams,
+            clock,
+            Arc::clone(&waker),
+            Arc::clone(&orders),
+        );
+        assembly.syncers.push((syncer, waker, orders));
+    }
+    Ok(assembly)
+}
+
+fn add(
+    stream: &StreamConfig,
+    config: &Config,
+    world: &World,
+    run_dir: Option<&Path>,
+    devices: &mut Vec<Device>,
+    assembly: &mut Assembly,
+) -> Result<()> {
+    let dir = open_dir(stream, world)?;
+    let number = dir.device();
+    let mut sinks = Vec::new();
+    for sink in &stream.sinks {
+        if let Some(built) = build_sink(sink, config, world)? {
+            sinks.push((sink, built));
+        }
+    }
+    let cursors: Vec<_> = sinks
+        .iter()
+        .map(|(sink, _)| (sink.name.clone(), sink.starts_newest))
+        .collect();
+    let board = |store: StoreId| open_board(store, run_dir, world);
+    let opened = log::open(Opening {
+        dir,
+        clock: Arc::clone(&world.clock),
+        options: log_options(stream),
+        cursors: &cursors,
+        board: &board,
+        pid: std::process::id(),
+    })?;
+    ::log::info!("{}: opened: {:?}", stream.name, opened.report);
+
+    let device = match devices
+        .iter_mut()
+        .position(|device| device.number == number)
+    {
+        Some(at) => &mut devices[at],
+        None => {
+            let waker = Arc::new(Waker::new());
+            devices.push(Device {
+                number,
+                waker,
+                streams: Vec::new(),
+            });
+            let last = devices.len() - 1;
+            &mut devices[last]
+        }
+    };
+    let (ring, consumer) = new_ring(stream, opened.log.next(), &device.waker)?;
+    let shared = Arc::clone(opened.log.shared());
+    assembly.streams.push(Stream::new(
+        &stream.name,
+        ring,
+        Arc::clone(&shared),
+        Arc::clone(&opened.board),
+        Arc::clone(&world.clock),
+        stream.buffer.fsync,
+        stream.buffer.sync_timeout,
+    ));
+    for (index, (_, sink)) in sinks.into_iter().enumerate() {
+        let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));
+        let reader = reader.map_err(|error| Error::io("allocate a reader", error))?;
+        let (board, syncer) = (Arc::clone(&opened.board), Arc::clone(&device.waker));
+        let cursor = Cursor::new(reader, Arc::clone(&shared), board, index, syncer);
+        assembly
+            .exporters
+            .push(new_exporter(stream, cursor, sink, &world.clock)?);
+    }
+    let options = syncer::Options {
+        sync_interval: stream.buffer.fsync_interval,
+        checkpoint_interval: stream.buffer.checkpoint_interval,
+    };
+    device.streams.push(syncer::Stream::new(
+        consumer,
+        opened.log,
+        opened.board,
+        options,
+    ));
+    Ok(())
+}
+
+/// Opens the store's directory, if it lies where it may.
+fn open_dir(stream: &StreamConfig, world: &World) -> Result<Arc<dyn Dir>> {
+    let path = &stream.buffer.path;
+    let dir = world.storage.open_dir(path, true).map_err(|error| {
+        Error::text(
+            Code::Io,
+            "open store",
+            format!("{}: {error}", path.display()),
+        )
+    })?;
+    if let Some(kind) = dir.volatile() {
+        let text = format!("{} lies on {kind}: a reboot empties it", path.display());
+        match stream.buffer.volatile {
+            Volatile::Allow => {}
+            Volatile::Warn => ::log::warn!("{}: {text}", stream.name),
+            Volatile::Refuse => return Err(Error::text(Code::Config, "buffer.volatile", text)),
+        }
+    }
+    Ok(dir)
+}
+
+/// The board of a store, in shared memory, and its path.
+fn open_board(
+    store: StoreId,
+    run_dir: Option<&Path>,
+    world: &World,
+) -> std::io::Result<(Board, String)> {
+    let run_dir = run_dir.ok_or_else(|| {
+        std::io::Error::other("no runDir is set, and there is neither root nor XDG_RUNTIME_DIR")
+    })?;
+    let path: PathBuf = run_dir.join(format!("{store}.board"));
+    let memory = world.storage.shared(&path, Board::LEN).map_err(|error| {
+        std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    })?;
+    Ok((Board::new(memory), path.display().to_string()))
+}
+
+fn log_options(stream: &StreamConfig) -> log::Options {
+    let buffer = &stream.buffer;
+    log::Options {
+        name: stream.name.clone(),
+        segment_bytes: buffer.segment_bytes,
+        disk_bytes_max: buffer.max_disk_bytes,
+        drop_oldest: buffer.on_full == OnFull::DropOldest,
+        io: buffer.io.unwrap_or(Io::Write),
+        ring_records: buffer.max_buffered_records,
+        body_len_max: buffer.max_record_bytes,
+    }
+}
+
+fn new_ring(
+    stream: &StreamConfig,
+    first_offset: u64,
+    waker: &Arc<Waker>,
+) -> Result<(Arc<Ring>, ring::Consumer)> {
+    let size = stream.buffer.ring_bytes;
+    let memory = Memory::private(Ring::memory_len(size));
+    let memory = memory.map_err(|error| Error::io("allocate the ring", error))?;
+    let options = ring::Options {
+        size,
+        records_max: stream.buffer.max_buffered_records,
+        body_len_max: stream.buffer.max_record_bytes,
+        first_offset,
+    };
+    Ok(Ring::new(memory, options, Arc::clone(waker)))
+}
+
+type NewExporter = (Exporter, Arc<Waker>, Arc<exporter::Orders>);
+
+fn new_exporter(
+    stream: &StreamConfig,
+    cursor: Cursor,
+    sink: Box<dyn Sink>,
+    clock: &Arc<dyn Clock>,
+) -> Result<NewExporter> {
+    let options = exporter::Options {
+        stream: stream.name.as_str().to_owned(),
+        records_max: stream.batch.max_records,
+        bytes_max: stream.batch.max_bytes,
+        body_len_max: stream.buffer.max_record_bytes,
+        linger: stream.batch.max_latency,
+        backoff_base: stream.delivery.backoff_base,
+        backoff_max: stream.delivery.backoff_max,
+        seed: clock.mono().0 ^ cursor.shared().store.tag(),
+    };
+    let (waker, orders) = (
+        Arc::new(Waker::new()),
+        Arc::new(exporter::Orders::default()),
+    );
+    let clock = Arc::clone(clock);
+    let exporter = Exporter::new(
+        cursor,
+        sink,
+        options,
+        clock,
+        Arc::clone(&waker),
+        Arc::clone(&orders),
+    );
+    let exporter = exporter.map_err(|error| Error::io("allocate a batch", error))?;
+    Ok((exporter, waker, orders))
+}
+
+/// Builds a sink; `None` when nothing is delivered.
+fn build_sink(sink: &SinkConfig, config: &Config, world: &World) -> Result<Option<Box<dyn Sink>>> {
+    match &sink.kind {
+        SinkKind::None => Ok(None),
+        SinkKind::Callback(id) => {
+            let custom = config.take_custom(id);
+            if custom.is_none() {
+                ::log::warn!("no sink is registered as \"{id}\": nothing is delivered");
+            }
+            Ok(custom)
+        }
+        #[cfg(feature = "file")]
+        SinkKind::File(options) => {
+            use crate::sink::{Blocking, file::File};
+            let clock = Arc::clone(&world.clock);
+            let file = File::new(options.clone(), &*world.storage, clock)?;
+            Ok(Some(Box::new(Blocking::new(file))))
+        }
+        #[cfg(feature = "stdout")]
+        SinkKind::Stdout(options) => {
+            use crate::sink::{Blocking, stdout::Stdout};
+            Ok(Some(Box::new(Blocking::new(Stdout::new(*options)))))
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Cursor → sink → acknowledge.
+//!
+//! ```text
+//!          ┌────────────── nothing to read: park ──────────────┐
+//!          ▼                                                   │
+//!      gathering ── full, lingered, or a gap ──▶ in flight ── all accepted ──▶ acknowledge
+//!                                                ▲     │
+//!                                     back-off ──┘◀────┘ some to be sent again: only those
+//! ```
+//!
+//! A batch goes when it is full, or when its oldest record has waited for `linger`. What a sink did not
+//! accept is sent again, and nothing else; the position moves when all of the batch is done. The back-off
+//! is drawn from zero to twice the one before ("full jitter", Brooker, AWS Architecture Blog 2015), and
+//! starts anew when a record was accepted.
+//!
+//! **Invariants.** The cursor passes a record only after a positive answer for it. No default gives up.
+//! **Threads.** [`Exporter::step`] makes one bounded turn and never sleeps; a sink that blocks, blocks it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::clock::{Clock, Mono};
+use crate::counters::{CursorCounter, SinkState, millis_on_this_boot};
+use crate::cursor::Cursor;
+use crate::log::{BatchBuffer, Ended, Gap};
+use crate::sink::{Batch, Link, Outcomes, Settled, Sink, SinkWaker, Ticket};
+use crate::watermark::Waker;
+use crate::watermark::seam::park;
+
+/// After so many failures to read the same place, it is taken for damage.
+const READ_TRIES: u32 = 3;
+
+/// How batches are made and sent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The stream's name.
+    pub stream: String,
+    /// The most records in a batch.
+    pub records_max: u32,
+    /// The most bytes in a batch.
+    pub bytes_max: u32,
+    /// The longest record.
+    pub body_len_max: u32,
+    /// How long a batch that is not full waits for more.
+    pub linger: Duration,
+    /// The range from which the first wait is drawn; it doubles.
+    pub backoff_base: Duration,
+    /// The largest range.
+    pub backoff_max: Duration,
+    /// Where the jitter starts.
+    pub seed: u64,
+}
+
+/// What a turn leaves to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// More to do at once.
+    Now,
+    /// Something at this instant, or earlier when somebody wakes the thread.
+    At(Mono),
+    /// Nothing until somebody wakes the thread.
+    Woken,
+    /// Nothing more: it was ordered to stop.
+    Stopped,
+}
+
+/// Orders to an exporter.
+#[derive(Debug, Default)]
+pub struct Orders {
+    stop: AtomicBool,
+}
+
+impl Orders {
+    /// Send nothing more, wait for what is in flight, and end. Wake the exporter afterwards.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// What the batch is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It may grow.
+    Gathering,
+    /// It was submitted; after this instant it is given up.
+    InFlight { until: Mono },
+    /// Part of it is submitted again at this instant.
+    Backoff { until: Mono },
+}
+
+/// Delivers a stream to one sink.
+pub struct Exporter {
+    cursor: Cursor,
+    sink: Box<dyn Sink>,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    orders: Arc<Orders>,
+    waker: Arc<Waker>,
+    answer_timeout: Duration,
+    phase: Phase,
+    batch: BatchBuffer,
+    /// The offset at which the batch begins, gaps before its first record included.
+    from: u64,
+    /// The records of the batch that are still to be accepted.
+    picks: Vec<u32>,
+    outcomes: Outcomes,
+    ticket: Ticket,
+    /// A gap that comes behind the batch.
+    gap: Option<Gap>,
+    /// Tries in a row without an accepted record.
+    attempts: u32,
+    read_failures: u32,
+    jitter: Jitter,
+    state: SinkState,
+}
+
+impl Exporter {
+    /// An exporter from a cursor to a sink, woken by `waker`. Takes all its memory here.
+    pub fn new(
+        cursor: Cursor,
+        mut sink: Box<dyn Sink>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        waker: Arc<Waker>,
+        orders: Arc<Orders>,
+    ) -> std::io::Result<Self> {
+        let limits = sink.limits();
+        let records_max = options.records_max.min(limits.records_max).max(1) as usize;
+        let bytes_max = options.bytes_max.min(limits.bytes_max).max(1) as usize;
+        let batch = BatchBuffer::new(records_max, bytes_max, options.body_len_max as usize)?;
+        sink.start(SinkWaker::new(Arc::clone(&waker)));
+        cursor.shared().add_reader(Arc::clone(&waker));
+        let from = cursor.position();
+        let jitter = Jitter(options.seed | 1);
+        let this = Self {
+            cursor,
+            sink,
+            options,
+            clock,
+            orders,
+            waker,
+            answer_timeout: limits.answer_timeout,
+            phase: Phase::Gathering,
+            batch,
+            from,
+            picks: Vec::with_capacity(records_max),
+            outcomes: Outcomes::with_capacity(records_max),
+            ticket: Ticket::default(),
+            gap: None,
+            attempts: 0,
+            read_failures: 0,
+            jitter,
+            state: SinkState::Idle,
+        };
+        this.cursor
+            .set(CursorCounter::State, SinkState::Idle.number());
+        Ok(this)
+    }
+
+    /// Makes one turn.
+    pub fn step(&mut self) -> Next {
+        match self.phase {
+            Phase::Gathering => self.gather(),
+            Phase::InFlight { until } => self.poll(until),
+            Phase::Backoff { until } => {
+                if self.orders.is_stopping() {
+                    return Next::Stopped;
+                }
+                if self.clock.mono() < until {
+                    return Next::At(until);
+                }
+                self.cursor
+                    .add(CursorCounter::Retries, self.picks.len() as u64);
+                self.submit();
+                Next::Now
+            }
+        }
+    }
+
+    /// Reads on, and submits when it is time.
+    fn gather(&mut self) -> Next {
+        if self.orders.is_stopping() {
+            return Next::Stopped;
+        }
+        let ended = match self.cursor.read(&mut self.batch) {
+            Ok(ended) => ended,
+            Err(error) => return self.read_failed(&error),
+        };
+        self.read_failures = 0;
+        if let Ended::Gap(gap) = ended {
+            if self.batch.entries().is_empty() {
+                self.cursor.skip(gap);
+                self.from = self.cursor.position();
+                return Next::Now;
+            }
+            self.gap = Some(gap);
+        }
+        let Some(first) = self.batch.entries().first() else {
+            self.cursor.set(CursorCounter::OldestSince, 0);
+            self.set_state(SinkState::Idle);
+            return Next::Woken;
+        };
+        let now = self.clock.stamp();
+        let since = millis_on_this_boot(first.appended, now);
+        self.cursor.set(CursorCounter::OldestSince, since + 1);
+        let due = Mono(since * 1_000_000).plus(self.options.linger);
+        if ended == Ended::CaughtUp && self.clock.mono() < due {
+            return Next::At(due);
+        }
+        self.picks.clear();
+        let count = u32::try_from(self.batch.entries().len()).unwrap_or(u32::MAX);
+        self.picks.extend(0..count);
+        self.submit();
+        Next::Now
+    }
+
+    /// The medium did not give what was asked for.
+    fn read_failed(&mut self, error: &std::io::Error) -> Next {
+        self.read_failures += 1;
+        self.cursor.set_error(&format!("read log: {error}"));
+        if self.read_failures >= READ_TRIES {
+            log::error!(
+                "{}: read failed {READ_TRIES} times: {error}",
+                self.options.stream
+            );
+            self.cursor.give_up_unreadable();
+            self.read_failures = 0;
+            return Next::Now;
+        }
+        Next::At(self.clock.mono().plus(self.backoff(self.read_failures)))
+    }
+
+    /// Hands the picked records to the sink.
+    fn submit(&mut self) {
+        self.ticket = self.ticket.next();
+        let Self {
+            cursor,
+            sink,
+            options,
+            batch,
+            picks,
+            outcomes,
+            ticket,
+            ..
+        } = self;
+        let (store, epoch) = (cursor.shared().store, cursor.shared().epoch);
+        let batch = Batch::new(&options.stream, store, epoch, batch, picks);
+        outcomes.expect(*ticket, batch.len());
+        let submitted = catch_unwind(AssertUnwindSafe(|| sink.submit(*ticket, &batch)));
+        self.phase = Phase::InFlight {
+            until: self.clock.mono().plus(self.answer_timeout),
+        };
+        if submitted.is_err() {
+            self.panicked();
+        }
+    }
+
+    /// Asks the sink what became of the batch.
+    fn poll(&mut self, until: Mono) -> Next {
+        let Self { sink, outcomes, .. } = self;
+        if !outcomes.is_settled() && catch_unwind(AssertUnwindSafe(|| sink.poll(outcomes))).is_err()
+        {
+            self.panicked();
+        }
+        if let Some(link) = self.outcomes.take_link() {
+            self.set_link(link);
+        }
+        if !self.outcomes.is_settled() {
+            if self.clock.mono() < until {
+                return Next::At(until);
+            }
+            // No answer is not an answer: it is sent again.
+            self.sink.abandon(self.ticket);
+            let ticket = self.outcomes.ticket();
+            self.outcomes
+                .set_all(ticket, crate::sink::Outcome::Retry(None));
+            self.cursor.set_error("no answer in time");
+            self.set_state(SinkState::Link);
+        }
+        self.settle()
+    }
+
+    /// Counts what was accepted, and goes on with the rest or with the next batch.
+    fn settle(&mut self) -> Next {
+        let records = self.outcomes.records();
+        let accepted = records
+            .iter()
+            .filter(|record| **record == Settled::Accepted)
+            .count();
+        let rejected = records.contains(&Settled::Rejected);
+        let mut index = 0;
+        self.picks.retain(|_| {
+            index += 1;
+            records[index - 1] != Settled::Accepted
+        });
+        self.cursor.add(CursorCounter::Exported, accepted as u64);
+        if rejected {
+            // Nothing that was promised is thrown away: it is offered again, and whoever looks sees why.
+            self.cursor.set_error(self.outcomes.error());
+            self.set_state(SinkState::Config);
+        }
+        if accepted > 0 {
+            self.attempts = 0;
+        }
+        if !self.picks.is_empty() {
+            let wait = self.backoff(self.attempts).max(self.outcomes.after());
+            self.attempts = self.attempts.saturating_add(1);
+            if self.state == SinkState::Ok {
+                self.set_state(SinkState::Backoff);
+            }
+            let until = self.clock.mono().plus(wait);
+            self.phase = Phase::Backoff { until };
+            return Next::At(until);
+        }
+        let to = self.gap.map_or(self.cursor.next(), |gap| gap.start);
+        self.cursor.acknowledge(self.from, to);
+        if let Some(gap) = self.gap.take() {
+            self.cursor.skip(gap);
+        }
+        self.from = self.cursor.next();
+        self.batch.clear();
+        self.phase = Phase::Gathering;
+        Next::Now
+    }
+
+    /// A panic inside the sink is a retry.
+    fn panicked(&mut self) {
+        log::error!("{}: the sink panicked", self.options.stream);
+        self.cursor.add(CursorCounter::Panics, 1);
+        self.cursor.set_error("the sink panicked");
+        let ticket = self.outcomes.ticket();
+        self.outcomes
+            .set_all(ticket, crate::sink::Outcome::Retry(None));
+        self.set_state(SinkState::Backoff);
+    }
+
+    fn set_link(&mut self, link: Link) {
+        let state = match link {
+            Link::Ok => SinkState::Ok,
+            Link::Down => SinkState::Link,
+            Link::Throttled => SinkState::Throttled,
+            Link::Auth => SinkState::Auth,
+            Link::Config => SinkState::Config,
+        };
+        if link != Link::Ok {
+            self.cursor.set_error(self.outcomes.error());
+        }
+        self.set_state(state);
+    }
+
+    /// Publishes what the sink does; says so in the log when the link changed.
+    fn set_state(&mut self, state: SinkState) {
+        let (before, stream) = (self.state, &self.options.stream);
+        if before == state {
+            return;
+        }
+        let works = |state| matches!(state, SinkState::Ok | SinkState::Idle);
+        if !works(state) && works(before) {
+            log::warn!(
+                "{stream}: the sink is not served: {}: {}",
+                state.name(),
+                self.outcomes.error()
+            );
+        }
+        if state == SinkState::Ok && !works(before) {
+            log::info!("{stream}: the sink is served again");
+        }
+        self.state = state;
+        self.cursor.set(CursorCounter::State, state.number());
+    }
+
+    /// The wait before the next try, after so many without success.
+    fn backoff(&mut self, attempts: u32) -> Duration {
+        let base = self.options.backoff_base;
+        let range = base
+            .saturating_mul(1 << attempts.min(20))
+            .min(self.options.backoff_max);
+        let nanos = u64::try_from(range.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.jitter.below(nanos.saturating_add(1)))
+    }
+
+    /// The cursor.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Delivers until it is ordered to stop; then closes the sink within `timeout`.
+    pub fn run(&mut self, timeout: Duration) {
+        self.waker.register();
+        loop {
+            match self.step() {
+                Next::Now => {}
+                Next::At(at) => {
+                    // While something is in flight the wait also ends for an order to stop.
+                    let now = self.clock.mono();
+                    if at > now {
+                        park(Some(at.since(now)));
+                    }
+                }
+                Next::Woken => park(None),
+                Next::Stopped => break,
+            }
+        }
+        self.close(timeout);
+    }
+
+    /// Closes the sink.
+    pub fn close(&mut self, timeout: Duration) {
+        let sink = &mut self.sink;
+        if catch_unwind(AssertUnwindSafe(|| sink.close(timeout))).is_err() {
+            log::error!(
+                "{}: the sink panicked when it was closed",
+                self.options.stream
+            );
+        }
+    }
+}
+
+/// A small generator (xorshift64, Marsaglia 2003): jitter has to differ, not to be unpredictable.
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n.max(1)
+    }
+}
