@@ -65,8 +65,10 @@ counters! {
         DurableOffset,
         /// The first offset that is still kept.
         HeadOffset,
-        /// The store's life.
+        /// The store's life; it changes whenever segments do.
         Life,
+        /// Which segment is active and how far it is written, as the log packs it.
+        ActiveEnd,
         /// Syncs of the log's segments.
         Syncs,
         /// Syncs of the checkpoint.

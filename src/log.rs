@@ -42,6 +42,7 @@ mod reader;
 mod shared;
 mod sources;
 mod spare;
+mod view;
 
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
@@ -53,6 +54,7 @@ use shared::Freed;
 pub use shared::Shared;
 use sources::Sources;
 use spare::Spare;
+pub use view::{Summary, View};
 
 /// How long a file system that was full is left alone before a segment is made again.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(5);
@@ -209,6 +211,8 @@ impl Log {
                 segment::position(slot) + self.sealed_bytes,
             );
             self.shared.set_end(writer.segment(), slot);
+            self.board
+                .set(StreamCounter::ActiveEnd, self.shared.end_word());
         }
         self.sources.durable(&self.shared);
         self.board.set(StreamCounter::DurableOffset, self.next);
@@ -457,6 +461,10 @@ impl Log {
             }
         }
         self.is_active = true;
+        self.board
+            .set(StreamCounter::ActiveEnd, self.shared.end_word());
+        // Last: whoever sees the new life finds the new segment.
+        self.board.set(StreamCounter::Life, self.life);
         self.report_space();
         Ok(())
     }

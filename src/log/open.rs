@@ -20,7 +20,7 @@ use heapless::String as Name;
 use super::checkpoints::{self, Checkpoints};
 use super::sources::Sources;
 use super::spare::Spare;
-use super::{Geometry, Ledger, Log, Options, Shared};
+use super::{Geometry, Log, Options};
 use crate::clock::{Clock, Mono};
 use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamCounter};
 use crate::error::{Code, Error, Result};
@@ -29,8 +29,8 @@ use crate::segment::{self, Segment, SegmentWriter};
 use crate::storage::{Dir, File};
 use crate::watermark::seam::park;
 
-mod decide;
-mod files;
+pub(super) mod decide;
+pub(super) mod files;
 
 use decide::{Decided, decide};
 use files::{DeadFile, Files};
@@ -112,41 +112,30 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     } = opening;
     let mut geometry = Geometry::of(&options);
     let lock = lock(&*dir)?;
-    let mut files = files::look(&*dir)?;
+    let mut files = files::look(&*dir, true)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
-    let is_new = files.is_new();
     let store = files.store.unwrap_or_else(new_store_id);
     let mut report = Report {
-        is_new,
+        is_new: files.is_new(),
         is_clean: files.is_clean,
         ..Report::default()
     };
+    let epoch = match files.epoch() {
+        0 => new_epoch(&*clock),
+        epoch => epoch,
+    };
     let mut state = Box::new(Checkpoint {
         store,
-        epoch: last.epoch.max(1),
+        epoch,
         generation: last.generation,
         name: options.name.clone(),
-        sources: last.sources.clone(),
         ..Checkpoint::default()
     });
-
     // What was set aside counts against the budget, up to a quarter of it.
     geometry.budget_pages -= files.aside_pages.min(geometry.budget_pages / 4);
     files.order(last.head);
     report.repaired = files.repair();
-    let shared = Shared::new(
-        store,
-        state.epoch,
-        0,
-        last.head,
-        Ledger::from_checkpoint(&last.ledger),
-    );
-    let shared = Arc::new(shared);
-    for stored in &files.segments {
-        shared.with_table(|table| table.push(stored.segment.clone()));
-    }
-    shared.with_table(|table| files.blocked.iter().for_each(|number| table.block(*number)));
-    *shared.sources() = last.sources.clone();
+    let shared = Arc::new(files.shared(store, epoch));
 
     let decided = decide(&files, &last, &shared, &clock, &mut report)?;
     report.next = decided.next;
@@ -155,7 +144,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
 
     let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
     let places = places(cursors, &board, &last, &clock, store, &decided);
-    sign(&board, store, state.epoch, &clock, pid, &places);
+    sign(&board, store, epoch, &clock, pid, &places);
     let board = Arc::new(board);
     write_lock(&*lock, pid, &place)?;
     let is_orphan = |entry: &&CursorEntry| places.iter().all(|(name, _)| *name != entry.name);
@@ -292,6 +281,8 @@ impl Log {
     /// Makes the new life durable; only then may anything be handed out or written.
     fn begin(&mut self, files: &Files) -> Result<()> {
         self.board.set(StreamCounter::Life, self.life);
+        self.board
+            .set(StreamCounter::ActiveEnd, self.shared.end_word());
         self.board.set(StreamCounter::OpenedOffset, self.next);
         self.board.set(StreamCounter::NextOffset, self.next);
         self.board.set(StreamCounter::DurableOffset, self.next);
@@ -377,6 +368,19 @@ fn new_store_id() -> StoreId {
     let mut id = [0; 16];
     crate::storage::random(&mut id);
     StoreId(id)
+}
+
+/// The epoch of a new store: when it was made, so that one which was wiped and made again shows. Where the
+/// time of day is not known, it is random.
+fn new_epoch(clock: &dyn Clock) -> u64 {
+    let wall_ms = clock.stamp().wall_ms;
+    if wall_ms > 0 {
+        return wall_ms;
+    }
+    let mut bytes = [0; 8];
+    crate::storage::random(&mut bytes);
+    // Far above any time of day.
+    u64::from_le_bytes(bytes) >> 8 | 1 << 55
 }
 
 /// A store of a format that this code does not know.

@@ -83,6 +83,13 @@ struct At {
     searched: u64,
 }
 
+impl At {
+    /// Whether this is the same writing of the same file.
+    fn is_in(&self, segment: &Segment) -> bool {
+        self.segment.number == segment.number && self.segment.life == segment.life
+    }
+}
+
 /// Reads one log for one cursor.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -310,12 +317,7 @@ impl Reader {
         }
         // The segment may have been left, or written to, since its end was looked at.
         match self.shared.find(self.want) {
-            Some(found)
-                if found.segment.number == at.segment.number
-                    && found.segment.life == at.segment.life =>
-            {
-                at.next_base = found.next_base;
-            }
+            Some(found) if at.is_in(&found.segment) => at.next_base = found.next_base,
             _ => {
                 self.at = None;
                 return Ok(None);

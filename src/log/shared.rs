@@ -108,7 +108,15 @@ impl Shared {
     }
 
     pub(super) fn set_end(&self, segment: &Segment, slot: u32) {
-        let end = segment.life << SLOT_BITS | u64::from(slot);
+        self.set_end_word(segment.life << SLOT_BITS | u64::from(slot));
+    }
+
+    /// What [`set_end`](Self::set_end) has set, in one word.
+    pub(super) fn end_word(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_end_word(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
 

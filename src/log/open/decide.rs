@@ -15,7 +15,7 @@ use crate::log::{Shared, sources, stamp_seconds};
 
 /// What an open decides.
 #[derive(Debug)]
-pub(super) struct Decided {
+pub(in crate::log) struct Decided {
     /// The offset that the next record gets.
     pub next: u64,
     /// The greatest life in use.
@@ -27,7 +27,7 @@ pub(super) struct Decided {
 }
 
 /// Finds evidence, end and losses, and writes the losses into the ledger.
-pub(super) fn decide(
+pub(in crate::log) fn decide(
     files: &Files,
     last: &Checkpoint,
     shared: &Arc<Shared>,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::spare::SPARE_PREFIX;
+use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
 use crate::error::{Error, Result};
 use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
@@ -13,18 +14,19 @@ use crate::storage::{Buffer, Dir, File};
 const ASIDE_PREFIX: &str = "damaged-";
 
 /// A segment that was found.
-pub(super) struct StoredSegment {
+pub(in crate::log) struct StoredSegment {
     /// What its header says.
     pub segment: Segment,
     /// It was synced and its header is whole: it may be written to.
     pub is_good: bool,
-    header: SegmentHeader,
+    /// The header.
+    pub header: SegmentHeader,
     /// Copies of the header that do not say the same.
-    bad_copies: heapless::Vec<u32, { HEADER_COPIES as usize }>,
+    pub bad_copies: heapless::Vec<u32, { HEADER_COPIES as usize }>,
 }
 
 /// A file that nobody needs. Its life is 0 when it has no header.
-pub(super) struct DeadFile {
+pub(in crate::log) struct DeadFile {
     pub segment: Segment,
     /// There is nothing in it.
     pub is_blank: bool,
@@ -32,7 +34,8 @@ pub(super) struct DeadFile {
 
 /// What was found.
 #[derive(Default)]
-pub(super) struct Files {
+pub(in crate::log) struct Files {
+    is_owner: bool,
     /// The store's id, if anything tells it.
     pub store: Option<StoreId>,
     /// What the checkpoint's slots say.
@@ -53,12 +56,25 @@ pub(super) struct Files {
     pub life_seen: u64,
 }
 
-/// Looks at everything. Touches nothing but what a sync writes.
-pub(super) fn look(dir: &dyn Dir) -> Result<Files> {
-    dir.sync()
-        .map_err(|error| Error::io("sync directory", error))?;
-    let mut files = Files::default();
-    match dir.open(checkpoints::FILE_NAME) {
+/// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
+/// processes read what the owner sees, and touch nothing.
+pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool) -> Result<Files> {
+    if is_owner {
+        dir.sync()
+            .map_err(|error| Error::io("sync directory", error))?;
+    }
+    let open = |name: &str| {
+        if is_owner {
+            dir.open(name)
+        } else {
+            dir.open_to_read(name)
+        }
+    };
+    let mut files = Files {
+        is_owner,
+        ..Files::default()
+    };
+    match open(checkpoints::FILE_NAME) {
         Ok(file) => files.read_checkpoint(&*file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io("open checkpoint", error)),
@@ -83,10 +99,12 @@ pub(super) fn look(dir: &dyn Dir) -> Result<Files> {
     files.aside_pages = aside.map(|entry| entry.allocated / PAGE_SIZE as u64).sum();
     for number in numbers {
         let name = segment::file_name(number);
-        let file = dir
-            .open(&name)
-            .map_err(|error| Error::io("open segment", error))?;
-        files.read_segment(number, &file, &name)?;
+        match open(&name) {
+            Ok(file) => files.read_segment(number, &file, &name)?,
+            // The owner has removed it since.
+            Err(error) if !is_owner && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("open segment", error)),
+        }
     }
     files.settle_store();
     Ok(files)
@@ -94,13 +112,15 @@ pub(super) fn look(dir: &dyn Dir) -> Result<Files> {
 
 impl Files {
     fn read_checkpoint(&mut self, file: &dyn File) -> Result<()> {
-        if let Err(error) = file.sync() {
-            // What stands in the cache may not be on the medium; it is read from there.
-            log::warn!("sync checkpoint failed: {error}");
+        if self.is_owner {
+            if let Err(error) = file.sync() {
+                // What stands in the cache may not be on the medium; it is read from there.
+                log::warn!("sync checkpoint failed: {error}");
+            }
+            file.drop_cache();
         }
-        file.drop_cache();
-        let found =
-            checkpoints::read(file, true).map_err(|error| Error::io("read checkpoint", error))?;
+        let found = checkpoints::read(file, self.is_owner)
+            .map_err(|error| Error::io("read checkpoint", error))?;
         self.checkpoint = found.map_err(|format| newer("the checkpoint", format))?;
         let newest = self.checkpoint.newest.as_ref();
         self.store = newest.map(|newest| newest.store);
@@ -110,7 +130,7 @@ impl Files {
 
     fn read_segment(&mut self, number: u32, file: &Arc<dyn File>, name: &str) -> Result<()> {
         let mut is_good = true;
-        if !self.is_clean {
+        if self.is_owner && !self.is_clean {
             if let Err(error) = file.sync() {
                 log::warn!("sync {name} failed: {error}");
                 is_good = false;
@@ -274,6 +294,33 @@ impl Files {
                 at += 1;
             }
         }
+    }
+
+    /// What readers of these segments share; nothing is durable in it yet.
+    pub fn shared(&self, store: StoreId, epoch: u64) -> Shared {
+        let last = self.checkpoint.newest.as_ref();
+        let head = last.map_or(0, |last| last.head);
+        let ledger = last
+            .map(|last| Ledger::from_checkpoint(&last.ledger))
+            .unwrap_or_default();
+        let shared = Shared::new(store, epoch, 0, head, ledger);
+        shared.with_table(|table| {
+            self.segments
+                .iter()
+                .for_each(|stored| table.push(stored.segment.clone()));
+            self.blocked.iter().for_each(|number| table.block(*number));
+        });
+        if let Some(last) = last {
+            shared.sources().clone_from(&last.sources);
+        }
+        shared
+    }
+
+    /// The epoch that the newest of them says; 0 when nothing does.
+    pub fn epoch(&self) -> u64 {
+        let headers = self.segments.iter().map(|stored| stored.header.epoch);
+        let last = self.checkpoint.newest.as_ref().map(|last| last.epoch);
+        headers.chain(last).max().unwrap_or(0)
     }
 
     /// Makes the copies of each header equal again. Returns how many were not.

@@ -26,6 +26,10 @@ impl Reader {
         let Some(located) = self.shared.find(self.want) else {
             return Ok(false);
         };
+        if let Some(at) = self.at.as_mut().filter(|at| at.is_in(&located.segment)) {
+            at.next_base = located.next_base;
+            return Ok(true);
+        }
         let starts_here = located.segment.base == self.want;
         self.enter(located);
         if !starts_here {
