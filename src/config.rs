@@ -12,7 +12,7 @@ use std::time::Duration;
 use heapless::String as Name;
 
 use crate::counters::{CURSOR_NAME_MAX, CURSORS_MAX};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::format::NAME_LEN_MAX;
 use crate::log::{BUDGET_MIN, SEGMENT_SIZE_MIN};
 use crate::ring;
@@ -21,6 +21,7 @@ use crate::sink::Sink;
 use crate::watermark::seam::Mutex;
 
 pub mod json;
+mod needs;
 mod sinks;
 mod stream;
 
@@ -155,9 +156,24 @@ impl Config {
         stream.map(|stream| stream.buffer.path.as_path())
     }
 
+    /// Only the stream of that name.
+    pub fn only(mut self, name: &str) -> Result<Self> {
+        self.streams.retain(|stream| stream.name == name);
+        if self.streams.is_empty() {
+            let text = format!("no stream is named \"{name}\"");
+            return Err(Error::text(Code::UnknownStream, "", text));
+        }
+        Ok(self)
+    }
+
     /// What is not wrong, but worth a look.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What each stream takes, at most.
+    pub fn memory(&self) -> Vec<Needs> {
+        self.streams.iter().map(Needs::of).collect()
     }
 
     /// Calls `read` with each item of `inputs`.
@@ -179,6 +195,19 @@ impl Config {
     pub(crate) fn take_custom(&self, id: &str) -> Option<Box<dyn Sink>> {
         self.custom.lock().remove(id)
     }
+}
+
+/// What a stream takes, at most. The formula is that of `docs/limits.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The stream's name.
+    pub name: String,
+    /// Where its store lies.
+    pub path: PathBuf,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of disk.
+    pub disk: u64,
 }
 
 /// A path that is not empty.

@@ -75,6 +75,8 @@ counters! {
         Checkpoints,
         /// Bytes handed to the device: pages, headers, zeros, checkpoints.
         WrittenBytes,
+        /// Bytes of that which only prepare new segments, once for each.
+        PreparedBytes,
         /// Bytes of pages in use.
         DiskBytes,
         /// Bytes of disk that the store takes, everything included.

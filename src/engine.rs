@@ -115,12 +115,23 @@ impl Engine {
         Self::open_in(config, &World::real())
     }
 
+    /// Opens all streams to store records only: nothing is delivered until they are opened again.
+    pub fn open_to_store(config: &Config) -> Result<Self> {
+        let world = World::real();
+        let mut assembly = assemble(config, &world)?;
+        assembly.exporters.clear();
+        Self::start(assembly, &world)
+    }
+
     /// Like [`open`](Self::open), in another world.
     pub fn open_in(config: &Config, world: &World) -> Result<Self> {
         for warning in config.warnings() {
             log::warn!("{warning}");
         }
-        let assembly = assemble(config, world)?;
+        Self::start(assemble(config, world)?, world)
+    }
+
+    fn start(assembly: Assembly, world: &World) -> Result<Self> {
         let is_poisoned = Arc::new(AtomicBool::new(false));
         let engine = Self {
             streams: assembly.streams,

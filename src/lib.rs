@@ -38,3 +38,9 @@ pub use config::Config;
 pub use engine::{Engine, Stream};
 pub use error::{Code, Error, Result};
 pub use record::{Record, RecordView, Source};
+
+#[cfg(feature = "cli")]
+pub mod input;
+
+#[cfg(feature = "cli")]
+pub mod cli;

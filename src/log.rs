@@ -281,8 +281,9 @@ impl Log {
                 return Ok(());
             };
             let step = spare.step();
-            self.board
-                .add(StreamCounter::WrittenBytes, spare.take_written_bytes());
+            let zeros = spare.take_written_bytes();
+            self.board.add(StreamCounter::WrittenBytes, zeros);
+            self.board.add(StreamCounter::PreparedBytes, zeros);
             if let Err(error) = step {
                 if let Some(spare) = self.spare.take() {
                     // A file that stays is found at the next open.

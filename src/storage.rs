@@ -21,7 +21,7 @@ mod memory;
 mod real;
 
 pub use memory::{Buffer, Memory};
-pub use real::{Real, default_run_dir, random, read_text};
+pub use real::{Real, default_run_dir, open_to_read, random, read_text, remove_tree};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

@@ -214,6 +214,11 @@ impl<'a> Object<'a> {
             .ok_or_else(|| self.node.error(format_args!("\"{key}\" is missing")))
     }
 
+    /// All fields that were not taken, in order.
+    pub fn into_fields(self) -> impl Iterator<Item = (Cow<'a, str>, Node<'a>)> {
+        self.fields.into_iter()
+    }
+
     /// All fields were taken; what is left is not known.
     pub fn finish(self) -> Result<()> {
         match self.fields.first() {

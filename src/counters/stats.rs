@@ -117,8 +117,10 @@ stats! {
         syncs_total "syncsTotal",
         /// Syncs of the checkpoint.
         checkpoints_total "checkpointsTotal",
-        /// Bytes handed to the device.
+        /// Bytes handed to the device: pages, headers, checkpoints, and what prepares new segments.
         written_bytes "writtenBytes",
+        /// Bytes of that which only prepare new segments, once for each.
+        prepared_bytes "preparedBytes",
         /// Bytes of disk that the store takes.
         allocated_bytes "allocatedBytes",
         /// How long a record has been claimed and not committed, in milliseconds.
@@ -197,6 +199,7 @@ impl Board {
             syncs_total: self.get(S::Syncs),
             checkpoints_total: self.get(S::Checkpoints),
             written_bytes: self.get(S::WrittenBytes),
+            prepared_bytes: self.get(S::PreparedBytes),
             allocated_bytes: self.get(S::AllocatedBytes),
             oldest_uncommitted_ms: match since {
                 0 => 0,

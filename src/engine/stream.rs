@@ -156,6 +156,11 @@ impl Stream {
             .snapshot(Some(core.ring.next_offset()), core.clock.stamp())
     }
 
+    /// The longest record that it takes: key, payload and properties, in bytes.
+    pub fn record_len_max(&self) -> usize {
+        self.0.ring.options().body_len_max as usize
+    }
+
     /// The newest durable position in a source, as [`append_record`](Self::append_record) was given it:
     /// where a producer goes on after a restart, with nothing twice and nothing missing.
     pub fn source_position(&self, source: &str) -> Option<Vec<u8>> {

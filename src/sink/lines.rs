@@ -1,6 +1,6 @@
 //! Records as lines of text: one JSON object each, or the payload as it is.
 
-use base64::Engine;
+use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::record::RecordView;

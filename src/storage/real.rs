@@ -84,6 +84,16 @@ pub fn read_text(path: &Path, size_max: u64) -> io::Result<String> {
     Ok(text)
 }
 
+/// Opens a file to read it from front to back.
+pub fn open_to_read(path: &Path) -> io::Result<impl io::Read> {
+    fs::File::open(path)
+}
+
+/// Removes a directory with all that is in it. What cannot be removed stays.
+pub fn remove_tree(path: &Path) {
+    let _ = fs::remove_dir_all(path);
+}
+
 /// Where things lie that live as long as the boot: root's place, or the user's. `None`: there is none.
 pub fn default_run_dir() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {

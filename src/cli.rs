@@ -1,0 +1,283 @@
+//! The verbs of the binary, one a file.
+//!
+//! Results go to standard output, talk to standard error. Exit status: 0 = done, 1 = it found or had a
+//! failure, 2 = wrong usage or configuration. A reader that closes the pipe ends a verb without a word.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lexopt::Parser;
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+use crate::config::Config;
+use crate::error::{Code, Error};
+use crate::storage::read_text;
+
+mod append;
+mod check;
+mod demo;
+mod inspect;
+mod logger;
+mod read;
+mod run;
+mod stats;
+mod table;
+mod time;
+mod verify;
+
+/// The largest configuration that is read, in bytes.
+const CONFIG_SIZE_MAX: u64 = 16 << 20;
+
+const HELP: &str = "\
+forebay: store-and-forward telemetry for gateways
+
+usage: forebay VERB [ARGUMENT…]
+
+  run CONFIG              serve the streams of a configuration until SIGTERM or SIGINT
+  check CONFIG            say whether a configuration is right, and what it would take
+  stats CONFIG|DIR        the numbers of streams, live or stopped
+  append CONFIG STREAM    store records from standard input
+  read DIR                print the records of a store
+  inspect DIR             say what lies in a store
+  verify DIR              read all of a store and say what is damaged
+  demo                    show all of it on this machine, in less than a minute
+
+  forebay VERB --help     more about a verb, with an example
+  forebay --version       the version
+
+The environment variable FOREBAY_LOG sets what is said on standard error: error, warn, info (default), debug.
+";
+
+/// Why a verb ended before it was done.
+enum Failure {
+    /// It was called wrongly.
+    Usage(String),
+    /// It could not be done.
+    Error(Error),
+    /// It was done, and found something; what, was printed.
+    Found,
+    /// Whoever read its output has gone.
+    Pipe,
+}
+
+type Done = Result<(), Failure>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Pipe,
+            _ => Self::Error(Error::io("write output", error)),
+        }
+    }
+}
+
+/// A verb: its name, its help, and what it does.
+struct Verb {
+    name: &'static str,
+    help: &'static str,
+    main: fn(Arguments) -> Done,
+}
+
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "run",
+        help: run::HELP,
+        main: run::main,
+    },
+    Verb {
+        name: "check",
+        help: check::HELP,
+        main: check::main,
+    },
+    Verb {
+        name: "stats",
+        help: stats::HELP,
+        main: stats::main,
+    },
+    Verb {
+        name: "append",
+        help: append::HELP,
+        main: append::main,
+    },
+    Verb {
+        name: "read",
+        help: read::HELP,
+        main: read::main,
+    },
+    Verb {
+        name: "inspect",
+        help: inspect::HELP,
+        main: inspect::main,
+    },
+    Verb {
+        name: "verify",
+        help: verify::HELP,
+        main: verify::main,
+    },
+    Verb {
+        name: "demo",
+        help: demo::HELP,
+        main: demo::main,
+    },
+];
+
+/// The binary.
+pub fn main() -> ExitCode {
+    logger::install();
+    let done = start(std::env::args_os().skip(1).collect());
+    let (code, text) = match done {
+        Ok(()) | Err(Failure::Pipe) => return ExitCode::SUCCESS,
+        Err(Failure::Found) => return ExitCode::from(1),
+        Err(Failure::Usage(text)) => (2, format!("{text}\ntry: forebay --help")),
+        Err(Failure::Error(error)) => (
+            if error.code() == Code::Config { 2 } else { 1 },
+            error.to_string(),
+        ),
+    };
+    say(&format!("forebay: {text}\n"));
+    ExitCode::from(code)
+}
+
+fn start(args: Vec<OsString>) -> Done {
+    let Some(first) = args.first() else {
+        return Err(Failure::Usage("no verb is given".to_owned()));
+    };
+    match first.to_str() {
+        Some("--help" | "-h" | "help") => return print(HELP),
+        Some("--version" | "-V") => return print(concat!(env!("CARGO_PKG_VERSION"), "\n")),
+        _ => {}
+    }
+    let verb = VERBS.iter().find(|verb| *first == *verb.name);
+    let Some(verb) = verb else {
+        let text = format!("there is no verb \"{}\"", first.to_string_lossy());
+        return Err(Failure::Usage(text));
+    };
+    let rest = &args[1..];
+    if rest.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return print(verb.help);
+    }
+    (verb.main)(Arguments {
+        parser: Parser::from_args(rest.iter().cloned()),
+        pending: None,
+    })
+}
+
+/// The arguments of a verb.
+struct Arguments {
+    parser: Parser,
+    pending: Option<String>,
+}
+
+/// An argument.
+enum Argument {
+    /// `--name`; its value, if it takes one, is asked for next.
+    Option(String),
+    /// Anything else.
+    Plain(OsString),
+}
+
+impl Arguments {
+    fn next(&mut self) -> Result<Option<Argument>, Failure> {
+        let argument = match self.parser.next()? {
+            None => return Ok(None),
+            Some(Long(name)) => Argument::Option(name.to_owned()),
+            Some(Short(name)) => Argument::Option(name.to_string()),
+            Some(Value(value)) => Argument::Plain(value),
+        };
+        if let Argument::Option(name) = &argument {
+            self.pending = Some(name.clone());
+        }
+        Ok(Some(argument))
+    }
+
+    /// The value of the option that was just returned.
+    fn value(&mut self) -> Result<String, Failure> {
+        let value = self.parser.value()?;
+        Ok(value.string()?)
+    }
+
+    fn number(&mut self) -> Result<u64, Failure> {
+        let text = self.value()?;
+        let name = self.pending.clone().unwrap_or_default();
+        text.parse()
+            .map_err(|_| Failure::Usage(format!("--{name} {text}: must be a number")))
+    }
+
+    /// An option that the verb does not know.
+    fn unknown(&self, argument: &Argument) -> Failure {
+        Failure::Usage(match argument {
+            Argument::Option(name) => format!("there is no option \"--{name}\" here"),
+            Argument::Plain(value) => {
+                format!("\"{}\" is one argument too many", value.to_string_lossy())
+            }
+        })
+    }
+}
+
+/// Puts a plain argument into the first of these places that is free.
+fn place(places: &mut [&mut Option<PathBuf>], arguments: &Arguments, argument: Argument) -> Done {
+    match (argument, places.iter_mut().find(|place| place.is_none())) {
+        (Argument::Plain(value), Some(place)) => {
+            **place = Some(PathBuf::from(value));
+            Ok(())
+        }
+        (argument, _) => Err(arguments.unknown(&argument)),
+    }
+}
+
+fn required(place: Option<PathBuf>, what: &str) -> Result<PathBuf, Failure> {
+    place.ok_or_else(|| Failure::Usage(format!("{what} is missing")))
+}
+
+/// Reads and checks a configuration.
+fn config(path: &Path) -> Result<Config, Failure> {
+    let text = read_text(path, CONFIG_SIZE_MAX).map_err(|error| {
+        let text = format!("{}: {error}", path.display());
+        Error::text(Code::Config, "read configuration", text)
+    })?;
+    Config::from_json(&text).map_err(|error| {
+        Error::text(error.code(), "", format!("{}:{error}", path.display())).into()
+    })
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Done {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes to standard error. Nobody can be told if that fails.
+fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A number of bytes, for people.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    #[allow(clippy::cast_precision_loss)] // shown with one decimal
+    let mut value = count as f64;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}

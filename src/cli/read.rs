@@ -1,0 +1,228 @@
+//! `read`: prints the records of a store.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Argument, Arguments, Done, Failure, place, required, say, time};
+use crate::clock::{Clock, System};
+use crate::error::Error;
+use crate::log::{BatchBuffer, Ended, View};
+use crate::record::RecordView;
+use crate::sink::lines::{LineFormat, write_line};
+use crate::storage::Real;
+use crate::watermark::seam::park;
+
+pub const HELP: &str = "\
+usage: forebay read DIR [--from N|TIME] [--to N|TIME] [--follow] [--format log|ndjson|raw]
+
+Prints the durable records of the store in a directory, in order. Takes no lock and changes nothing; an engine that has
+the store does not notice. What is missing is said on standard error.
+
+  --from N|TIME    start at this offset, or at the first record stored at or after this time
+  --to N|TIME      end before this offset, or before the first record stored at or after this time
+  --follow         go on as records become durable
+  --format log     offset, time, key and payload, for people (default)
+  --format ndjson  one JSON object a record
+  --format raw     payloads as they are, a line feed behind each
+
+A time is 2026-11-22, 2026-11-22T12:33:00Z, or -15m: that long ago (s, m, h, d).
+
+example: forebay read /var/lib/forebay/telemetry --from -15m --follow
+";
+
+/// How long a follower waits before it looks again.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
+/// Records are read in batches of so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Offset(u64),
+    /// Milliseconds since 1970.
+    Time(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Log,
+    Lines(LineFormat),
+}
+
+pub fn main(mut arguments: Arguments) -> Done {
+    let (mut path, mut from, mut to, mut follows) = (None, Place::Offset(0), None, false);
+    let mut format = Format::Log;
+    let clock = System::new();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(name) if name == "from" => {
+                from = read_place(&arguments.value()?, clock.wall_ms())?;
+            }
+            Argument::Option(name) if name == "to" => {
+                to = Some(read_place(&arguments.value()?, clock.wall_ms())?);
+            }
+            Argument::Option(name) if name == "follow" => follows = true,
+            Argument::Option(name) if name == "format" => {
+                format = match arguments.value()?.as_str() {
+                    "log" => Format::Log,
+                    "ndjson" => Format::Lines(LineFormat::Ndjson),
+                    "raw" => Format::Lines(LineFormat::Raw),
+                    other => {
+                        let text = format!("--format {other}: must be log, ndjson or raw");
+                        return Err(Failure::Usage(text));
+                    }
+                };
+            }
+            argument => place(&mut [&mut path], &arguments, argument)?,
+        }
+    }
+    print_records(&required(path, "DIR")?, from, to, follows, format)
+}
+
+fn read_place(text: &str, now_ms: u64) -> Result<Place, Failure> {
+    let ago = || {
+        let number: u64 = text
+            .strip_prefix('-')?
+            .get(..text.len() - 2)?
+            .parse()
+            .ok()?;
+        let unit = match text.as_bytes().last()? {
+            b's' => 1000,
+            b'm' => 60_000,
+            b'h' => 3_600_000,
+            b'd' => 86_400_000,
+            _ => return None,
+        };
+        Some(now_ms.saturating_sub(number.checked_mul(unit)?))
+    };
+    let offset = text.parse().ok().map(Place::Offset);
+    let place = offset.or_else(|| time::parse_ms(text).or_else(ago).map(Place::Time));
+    place.ok_or_else(|| Failure::Usage(format!("{text}: neither an offset nor a time")))
+}
+
+fn print_records(
+    path: &Path,
+    from: Place,
+    to: Option<Place>,
+    follows: bool,
+    format: Format,
+) -> Done {
+    let clock: Arc<dyn Clock> = Arc::new(System::new());
+    let mut view = View::open(path, Arc::new(Real), clock)?;
+    let failed = |error| Failure::Error(Error::io("read store", error));
+    let mut reader = view.reader().map_err(failed)?;
+    let mut batch = BatchBuffer::new(10_000, BATCH_BYTES, BATCH_BYTES).map_err(failed)?;
+    let mut next = match from {
+        Place::Offset(offset) => offset.max(view.shared().head()),
+        Place::Time(wall_ms) => reader.seek_time(wall_ms).map_err(failed)?,
+    };
+    let mut out = Printer {
+        out: io::stdout().lock(),
+        line: Vec::new(),
+        format,
+    };
+    loop {
+        batch.clear();
+        let limit = match to {
+            Some(Place::Offset(offset)) => offset,
+            _ => u64::MAX,
+        };
+        let (ended, after) = reader.read(next, limit, &mut batch).map_err(failed)?;
+        for entry in batch.entries() {
+            let record = batch.view(entry);
+            let is_early = |place| matches!(place, Place::Time(ms) if record.appended.wall_ms < ms);
+            if is_early(from) {
+                continue;
+            }
+            if let Some(Place::Time(ms)) = to
+                && record.appended.wall_ms >= ms
+            {
+                return Ok(out.out.flush()?);
+            }
+            out.print(&view, &record)?;
+        }
+        next = after;
+        match ended {
+            Ended::Gap(gap) => {
+                let (start, last, reason) = (gap.start, gap.end - 1, gap.reason.name());
+                say(&format!(
+                    "records {start} to {last} are missing: {reason}\n"
+                ));
+            }
+            Ended::Full => {}
+            Ended::CaughtUp if !follows || next >= limit => return Ok(out.out.flush()?),
+            Ended::CaughtUp => {
+                out.out.flush()?;
+                park(Some(FOLLOW_PAUSE));
+                if view.refresh()? {
+                    reader = view.reader().map_err(failed)?;
+                }
+            }
+        }
+    }
+}
+
+struct Printer<W> {
+    out: W,
+    line: Vec<u8>,
+    format: Format,
+}
+
+impl<W: Write> Printer<W> {
+    fn print(&mut self, view: &View, record: &RecordView<'_>) -> Done {
+        self.line.clear();
+        match self.format {
+            Format::Log => {
+                let time = match record.appended.wall_ms {
+                    0 => "(no clock)".to_owned(),
+                    wall_ms => time::format_ms(wall_ms),
+                };
+                let (key, payload) = (shown(record.key), shown(record.payload));
+                let properties: String = record
+                    .properties()
+                    .map(|(name, value)| format!(" {name}={}", shown(value)))
+                    .collect();
+                let text = format!("{} {time} {key}{properties} {payload}\n", record.offset);
+                self.line.extend_from_slice(text.as_bytes());
+            }
+            Format::Lines(format) => {
+                let summary = view.summary();
+                let name = &summary.checkpoint.name;
+                write_line(&mut self.line, format, name, summary.epoch, record);
+            }
+        }
+        Ok(self.out.write_all(&self.line)?)
+    }
+}
+
+/// Bytes as text on one line.
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_offsets_or_times() {
+        let place = |text| read_place(text, 1_000_000_000).ok();
+        assert_eq!(place("17"), Some(Place::Offset(17)));
+        assert_eq!(place("1970-01-02"), Some(Place::Time(86_400_000)));
+        assert_eq!(place("-15m"), Some(Place::Time(1_000_000_000 - 900_000)));
+        assert_eq!(place("-99999d"), Some(Place::Time(0)));
+        for bad in [
+            "",
+            "-",
+            "-m",
+            "-5",
+            "-5x",
+            "yesterday",
+            "-99999999999999999999d",
+        ] {
+            assert_eq!(place(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! How much memory a stream takes.
+
+use super::{Needs, SinkKind, StreamConfig};
+use crate::counters::Board;
+use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, SLOT_SIZE};
+use crate::ring::Ring;
+use crate::segment::{READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
+
+/// What the tables of a log take besides: segments, cursors, ledger, sources.
+const LOG_TABLES: u64 = 192 * 1024;
+
+impl Needs {
+    /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board;
+    /// and for each cursor a batch and what is read ahead.
+    pub(super) fn of(stream: &StreamConfig) -> Self {
+        let buffer = &stream.buffer;
+        let stage = (STAGE_PAGES * PAGE_SIZE) as u64;
+        let fixed = Ring::memory_len(buffer.ring_bytes) as u64
+            + stage
+            + WINDOW_SIZE as u64
+            + SLOT_SIZE as u64
+            + Board::LEN as u64
+            + LOG_TABLES;
+        let records = u64::from(stream.batch.max_records);
+        let bytes = u64::from(stream.batch.max_bytes);
+        let framing = (records.min(bytes) + 1) * RECORD_HEADER_SIZE as u64;
+        // The records' bytes, one entry for each, and what the sink makes of them.
+        let batch = bytes.max(buffer.max_record_bytes.into()) + framing + records * 64;
+        let lines = 2 * batch;
+        let read_ahead = u64::from(READ_AHEAD_PAGES) * PAGE_SIZE as u64;
+        let sinks = stream
+            .sinks
+            .iter()
+            .filter(|sink| !matches!(sink.kind, SinkKind::None))
+            .count();
+        Self {
+            name: stream.name.as_str().to_owned(),
+            path: buffer.path.clone(),
+            memory: fixed + sinks as u64 * (batch + lines + read_ahead),
+            disk: buffer.max_disk_bytes,
+        }
+    }
+}
