@@ -1,1 +1,193 @@
-fn main() {}
+//! Durable throughput, against raw sequential writes with the same cadence of syncs; and what the device
+//! gets for each payload byte.
+//!
+//! Counts first, then times. Runs wherever the binary is copied to: `append [DIR] [SECONDS] [ONLY]`. The raw side
+//! writes the framed bytes of the same records to a preallocated file by `pwrite` and `fdatasync`s as often.
+
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use forebay::{Code, Config, Engine, Stream};
+
+const KEY: [u8; 16] = [7; 16];
+const RECORD_HEADER: usize = 24;
+
+fn engine(path: &Path, buffer: &str) -> Engine {
+    let (data, run) = (path.join("data"), path.join("run"));
+    let text = format!(
+        r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{{"name": "bench",
+            "sink": {{"type": "none"}}, "buffer": {{{buffer}}}}}]}}"#
+    );
+    Engine::open(&Config::from_json(&text).unwrap()).unwrap()
+}
+
+fn append(stream: &Stream, payload: &[u8]) {
+    while let Err(error) = stream.append(&KEY, 1, payload) {
+        assert_eq!(error.code(), Code::Full);
+        for _ in 0..200 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// A file for the raw side, written once so that its blocks are there.
+struct Raw {
+    file: std::fs::File,
+    size: u64,
+    at: u64,
+}
+
+impl Raw {
+    fn new(path: &Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let file = std::fs::File::create(path.join("raw")).unwrap();
+        let size = 64 << 20;
+        let zeros = vec![0; 1 << 20];
+        for at in 0..size >> 20 {
+            file.write_all_at(&zeros, at << 20).unwrap();
+        }
+        file.sync_all().unwrap();
+        Self { file, size, at: 0 }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.at + bytes.len() as u64 > self.size {
+            self.at = 0;
+        }
+        self.file.write_all_at(bytes, self.at).unwrap();
+        self.file.sync_data().unwrap();
+        self.at += bytes.len() as u64;
+    }
+}
+
+/// Records a second with a sync for every so many of them, ours and raw, in turns.
+fn cadence(path: &Path, per_sync: usize, payload_len: usize, seconds: f64) {
+    // The ring is half full after `per_sync` records, which is when the syncer syncs; the producer goes on.
+    // A quota of a few segments: after the first lap they are recycled.
+    let buffer = format!(
+        r#""maxBufferedRecords": {}, "segmentBytes": 8388608, "maxDiskBytes": 50331648,
+           "fsyncIntervalMs": 60000"#,
+        2 * per_sync
+    );
+    let engine = engine(path, &buffer);
+    let stream = engine.stream("bench").unwrap();
+    let payload = vec![9u8; payload_len];
+    let framed = RECORD_HEADER + KEY.len() + payload_len;
+    let mut raw = Raw::new(path);
+    let bytes = vec![5u8; per_sync * framed];
+    // The first lap prepares segments.
+    for _ in 0..(100 << 20) / framed {
+        append(&stream, &payload);
+    }
+    stream.flush(Duration::from_secs(60)).unwrap();
+    let (mut ratios, mut rates, mut raw_rates) = (Vec::new(), Vec::new(), Vec::new());
+    let mut counts = (0, 0, 0);
+    let rounds = 15;
+    for _ in 0..rounds {
+        let slice = seconds / f64::from(rounds) / 2.0;
+        let before = stream.stats();
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed().as_secs_f64() < slice {
+            for _ in 0..per_sync {
+                append(&stream, &payload);
+            }
+            count += per_sync;
+        }
+        stream.flush(Duration::from_secs(60)).unwrap();
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        let after = stream.stats();
+        counts.0 += count;
+        counts.1 += after.syncs_total - before.syncs_total;
+        counts.2 += after.written_bytes - before.written_bytes;
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed().as_secs_f64() < slice {
+            raw.write(&bytes);
+            count += per_sync;
+        }
+        let raw_rate = count as f64 / start.elapsed().as_secs_f64();
+        rates.push(rate);
+        raw_rates.push(raw_rate);
+        ratios.push(rate / raw_rate);
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    println!(
+        "{per_sync} records of {} + {payload_len} B per sync: {:.0} records per sync, \
+         {:.3} device bytes per payload byte",
+        KEY.len(),
+        counts.0 as f64 / counts.1 as f64,
+        counts.2 as f64 / (counts.0 * payload_len) as f64,
+    );
+    println!(
+        "  {:.0} records/s, {:.1} MB/s framed, {:.1} MB/s payload; raw {:.0} records/s; ratio {:.2}",
+        median(&mut rates),
+        median(&mut rates) * framed as f64 / 1e6,
+        median(&mut rates) * payload_len as f64 / 1e6,
+        median(&mut raw_rates),
+        median(&mut ratios),
+    );
+}
+
+/// The default policy at a paced rate: syncs a second and device bytes.
+fn paced(path: &Path, rate: u64, payload_len: usize, seconds: f64) {
+    let engine = engine(path, "");
+    let stream = engine.stream("bench").unwrap();
+    let payload = vec![9u8; payload_len];
+    let before = stream.stats();
+    let start = Instant::now();
+    let mut count = 0;
+    while start.elapsed().as_secs_f64() < seconds {
+        append(&stream, &payload);
+        count += 1;
+        let due = Duration::from_secs_f64(count as f64 / rate as f64);
+        thread::sleep(due.saturating_sub(start.elapsed()));
+    }
+    stream.flush(Duration::from_secs(60)).unwrap();
+    let stats = stream.stats();
+    let written = stats.written_bytes - before.written_bytes - stats.prepared_bytes;
+    println!(
+        "paced at {rate}/s of {payload_len} B: {:.2} syncs/s, {:.3} device bytes per payload byte, \
+         checkpoints included (preparing segments apart)",
+        (stats.syncs_total - before.syncs_total) as f64 / seconds,
+        written as f64 / (count * payload_len as u64) as f64,
+    );
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    let dir = args.first().map_or_else(std::env::temp_dir, PathBuf::from);
+    let seconds = args.get(1).and_then(|arg| arg.parse().ok()).unwrap_or(6.0);
+    let only: Option<usize> = args.get(2).and_then(|arg| arg.parse().ok());
+    let path = dir.join(format!("forebay-append-{}", std::process::id()));
+    for (at, (per_sync, payload_len)) in [(500, 100), (500, 200), (5000, 100), (50, 100)]
+        .into_iter()
+        .enumerate()
+    {
+        if only.is_some_and(|only| only != at) {
+            continue;
+        }
+        cadence(&path.join(at.to_string()), per_sync, payload_len, seconds);
+        let _ = std::fs::remove_dir_all(&path);
+    }
+    if only.is_some() {
+        return;
+    }
+    paced(&path.join("paced"), 100, 200, seconds.max(6.0));
+    let _ = std::fs::remove_dir_all(&path);
+}

@@ -221,6 +221,7 @@ impl Log {
     }
 
     /// The active segment is given up: what is not durable is appended again elsewhere.
+    #[cold]
     fn poison(&mut self, op: &'static str, error: io::Error) -> Trouble {
         log::error!(
             "{}: {op} failed: {error}; what is not durable is written again elsewhere",
@@ -244,6 +245,8 @@ impl Log {
     }
 
     /// Leaves the active segment and starts another, whose first record is `first`.
+    #[cold]
+    #[inline(never)]
     fn roll(&mut self, first: u64) -> Result<(), Trouble> {
         if self.is_active {
             self.commit_as(true)?;

@@ -3,27 +3,30 @@
 //! ```text
 //!            released                 position                        claim
 //!               │  taken, not durable     │  committed │ being filled   │  free
-//!  ─────────────┴──────────┬──────────────┴────┬───────┴────┬───────────┴───────────
-//!                          │ state number time lengths │ extra key payload │ padding
+//!  bytes  ──────┴─────────────────────────┴────────────┴────────────────┴──────────
+//!  slots  [ number, where it starts ] … one for each record, by its number
 //!
 //!  producer:  claim ─ fill ─ commit ─ wake           syncer:  take … sync … release
 //! ```
 //!
-//! A producer takes place and number together by one compare-and-swap on `claim`, fills the bytes,
-//! and commits by storing the record's `state`. There is no public reservation: a producer stopped
-//! between claim and commit would hold up everybody, so [`Ring::append`] does all of it in one go.
-//! The syncer takes records in order and gives their bytes back only when they are durable; until then
-//! it may go back and take them again. The shape is that of Aeron's log buffers and of bbqueue; the
-//! record's number in the claim word is ours.
+//! A producer takes place and number together by one compare-and-swap on `claim`, fills the bytes, and
+//! commits by storing number and place into the slot that its number has. There is no public
+//! reservation: a producer stopped between claim and commit would hold up everybody, so
+//! [`Ring::append`] does all of it in one go. The syncer takes records in the order of their numbers and
+//! gives their bytes back only when they are durable; until then it may go back and take them again.
+//!
+//! Claim and commit are those of Aeron's log buffers; that commits stand apart from the bytes, so that
+//! nothing has to be zeroed between two laps and nobody has to get past a claim that was never
+//! committed, is ours (docs/decisions/0004).
 //!
 //! **Invariants.**
-//! 1. Between `released` and `claim` each byte belongs to one record: to its producer until `state` says
-//!    committed, to the syncer from then on. Between `claim` and `released` + size all bytes are zero
-//!    and belong to nobody. Only the syncer moves `released`, only producers move `claim`.
+//! 1. Between `released` and `claim` each byte belongs to one record: to its producer until its slot says
+//!    committed, to the syncer from then on. Between `claim` and `released` + size they belong to nobody.
+//!    Only the syncer moves `released`, only producers move `claim`.
 //! 2. Positions are multiples of 8 and wrap at 2³²; the ring's size is a power of two. A record never
-//!    wraps: a pad fills the end. `state` of a byte range that nobody has claimed is 0.
-//! 3. `claim` is at most `records_max` records and less than `size` bytes ahead of `released`: were it a
-//!    whole lap ahead, the record at `released` would be taken for the next one.
+//!    wraps: what is left at the end is claimed with it and stays unused.
+//! 3. A slot is written for number n only when n minus the count of slots was released, so a slot never
+//!    says less than the syncer has seen; it says n only when n is committed.
 //!
 //! **Threads.** Any number of producers, and one [`Consumer`]. Appending takes no lock, allocates
 //! nothing, and calls the kernel only to wake a sleeping syncer, at most once per sleep.
@@ -51,7 +54,7 @@ pub const SIZE_MIN: u32 = if cfg!(loom) { 64 } else { 4096 };
 /// See [`SIZE_MIN`].
 pub const SIZE_MAX: u32 = 1 << 30;
 /// What a record takes in the ring besides its body, before it is rounded up to 8.
-pub const HEADER_LEN: usize = 24;
+pub const HEADER_LEN: usize = 16;
 
 /// Why a record was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,21 +111,19 @@ pub enum Asleep {
 /// In the claim word, beside a position that is a multiple of 8.
 const CLOSED: u64 = 1;
 const POISONED: u64 = 2;
-/// In a record's state, beside a size that is a multiple of 8.
-const BUSY: u32 = 1;
-const COMMITTED: u32 = 2;
-const PAD: u32 = 3;
+/// In a slot, beside a position that is a multiple of 8: a slot of zeros says nothing.
+const COMMITTED: u64 = 1;
 const FLAGS: u32 = 7;
 
 const _: () = assert!(HEADER_LEN.is_multiple_of(8));
 
 impl Ring {
-    /// How many bytes of memory a ring of that size takes.
-    pub fn memory_len(size: u32) -> usize {
-        cells::HEADER_LEN + size as usize
+    /// How many bytes of memory a ring with these bounds takes.
+    pub fn memory_len(size: u32, records_max: u32) -> usize {
+        cells::HEADER_LEN + slot_count(records_max) as usize * 8 + size as usize
     }
 
-    /// A ring on zeroed memory of [`Ring::memory_len`] bytes, and its one consumer, which `waker` wakes.
+    /// A ring on zeroed memory of [`Ring::memory_len`] bytes, and its one consumer. `waker` wakes it.
     pub fn new(memory: Memory, options: Options, waker: Arc<Waker>) -> (Arc<Self>, Consumer) {
         assert!(options.size.is_power_of_two() && options.size >= SIZE_MIN);
         assert!(options.size <= SIZE_MAX && options.records_max > 0);
@@ -130,11 +131,11 @@ impl Ring {
             options.body_len_max <= options.size / 4,
             "a record is at most a quarter"
         );
-        let cells = Cells::new(memory, options.size);
+        let cells = Cells::new(memory, options.size, slot_count(options.records_max));
         cells.released_offset().store(options.first_offset, Relaxed);
-        #[allow(clippy::cast_possible_truncation)] // the claim holds the low half of the number
-        let number = options.first_offset as u32;
-        cells.claim().store(pack(0, number), Release);
+        cells
+            .claim()
+            .store(pack(0, low(options.first_offset)), Release);
         let ring = Arc::new(Self {
             cells,
             options,
@@ -157,12 +158,13 @@ impl Ring {
         #[allow(clippy::cast_possible_truncation)] // at most a quarter of a ring of at most 1 GiB
         let size = (HEADER_LEN + body_len).next_multiple_of(8) as u32;
         let claimed = self.claim(size)?;
-        self.fill(&claimed, size, record);
+        self.fill(&claimed, record);
+        let number = low(claimed.offset);
         // Release: pairs with the consumer's load in `take`; publishes everything that `fill` wrote.
         let commit = order::at(Spot::Commit, Release);
         self.cells
-            .state(claimed.start)
-            .store(size | COMMITTED, commit);
+            .slot(number)
+            .store(pack(claimed.start, number) | COMMITTED, commit);
         self.wake_if_due(claimed.half_full);
         Ok(claimed.offset)
     }
@@ -182,19 +184,22 @@ impl Ring {
             }
             let (position, number) = unpack(claim);
             let left = self.options.size - (position & (self.options.size - 1));
-            let pad = if left < size { left } else { 0 };
-            let end = position.wrapping_add(pad + size);
-            // Acquire: pairs with the store in `release`; what the consumer did with these bytes, and
-            // their zeroing, comes before what this producer writes there.
+            let start = if left < size {
+                position.wrapping_add(left)
+            } else {
+                position
+            };
+            let end = start.wrapping_add(size);
+            // Acquire: pairs with the store in `release`; what the consumer read of these bytes it read
+            // before this producer writes there.
             let released = cells
                 .released_position()
                 .load(order::at(Spot::ReleasedLoad, Acquire));
             // Not older than the position above, so less than a ring of records behind the claim.
             let first = cells.released_offset().load(Relaxed);
             let bytes = end.wrapping_sub(released);
-            #[allow(clippy::cast_possible_truncation)] // the difference of two low halves
-            let records = number.wrapping_sub(first as u32).wrapping_add(1);
-            if bytes >= self.options.size || records > self.options.records_max {
+            let records = number.wrapping_sub(low(first)).wrapping_add(1);
+            if bytes > self.options.size || records > self.options.records_max {
                 let now = cells.claim().load(Relaxed);
                 if now == claim {
                     return Err(Refusal::Full);
@@ -218,9 +223,7 @@ impl Ring {
                         bytes >= self.options.size / 2 || records > self.options.records_max / 2;
                     let offset = first + u64::from(records - 1);
                     return Ok(Claimed {
-                        position,
-                        pad,
-                        start: position.wrapping_add(pad),
+                        start,
                         offset,
                         half_full,
                     });
@@ -231,28 +234,15 @@ impl Ring {
 
     /// Writes header and body into claimed bytes.
     #[inline]
-    fn fill(&self, claimed: &Claimed, size: u32, record: &Record<'_>) {
-        let cells = &self.cells;
-        // Relaxed: only a later process reads it, to get past a producer that died in here.
-        cells.state(claimed.start).store(size | BUSY, Relaxed);
-        if claimed.pad > 0 {
-            // Release: as for a record; the consumer steps over it.
-            let commit = order::at(Spot::CommitPad, Release);
-            cells
-                .state(claimed.position)
-                .store(claimed.pad | PAD, commit);
-        }
-        let lengths = Lengths::of(record);
-        let mut header = [0u8; HEADER_LEN - 4];
-        #[allow(clippy::cast_possible_truncation)] // the low half, to check against
-        header[..4].copy_from_slice(&(claimed.offset as u32).to_le_bytes());
-        header[4..12].copy_from_slice(&record.time_ms.to_le_bytes());
-        header[12..].copy_from_slice(&lengths.encode());
-        let mut at = claimed.start.wrapping_add(4);
+    fn fill(&self, claimed: &Claimed, record: &Record<'_>) {
+        let mut header = [0u8; HEADER_LEN];
+        header[..8].copy_from_slice(&record.time_ms.to_le_bytes());
+        header[8..].copy_from_slice(&Lengths::of(record).encode());
+        let mut at = claimed.start;
         let mut put = |bytes: &[u8]| {
-            // SAFETY: invariant 1: `claim` gave bytes start..start+size to this call alone, they do not
-            // wrap (invariant 2), and header and body are not longer than `size`.
-            unsafe { cells.write(at, bytes) };
+            // SAFETY: invariant 1: `claim` gave this call alone as many bytes from `start` on as header
+            // and body have, and they do not wrap (invariant 2).
+            unsafe { self.cells.write(at, bytes) };
             #[allow(clippy::cast_possible_truncation)] // a part of a body of less than 1 GiB
             let len = bytes.len() as u32;
             at = at.wrapping_add(len);
@@ -294,8 +284,7 @@ impl Ring {
         loop {
             let first = self.cells.released_offset().load(Acquire);
             let (_, number) = unpack(self.cells.claim().load(Acquire));
-            #[allow(clippy::cast_possible_truncation)] // the difference of two low halves
-            let records = number.wrapping_sub(first as u32);
+            let records = number.wrapping_sub(low(first));
             if records <= self.options.records_max {
                 return first + u64::from(records);
             }
@@ -325,8 +314,6 @@ impl Ring {
 
 /// A place and a number.
 struct Claimed {
-    position: u32,
-    pad: u32,
     start: u32,
     offset: u64,
     half_full: bool,
@@ -360,8 +347,9 @@ impl Lengths {
         bytes
     }
 
-    fn decode(bytes: [u8; 8]) -> Self {
-        let [a, b, c, d, e, f, g, h] = bytes;
+    #[inline]
+    fn in_header(header: &[u8; HEADER_LEN]) -> Self {
+        let [.., a, b, c, d, e, f, g, h] = *header;
         Self {
             body: u32::from_le_bytes([a, b, c, d]),
             key: u16::from_le_bytes([e, f]),
@@ -370,16 +358,27 @@ impl Lengths {
     }
 }
 
-/// The claim word: number above, position below.
+/// How many slots a ring for so many records has: a power of two.
+fn slot_count(records_max: u32) -> u32 {
+    records_max.next_power_of_two()
+}
+
+/// The low half of an offset: a record's number in the ring.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // that is what it is for
+fn low(offset: u64) -> u32 {
+    offset as u32
+}
+
+/// Number above, position below: the claim word, and a slot.
 #[inline]
 fn pack(position: u32, number: u32) -> u64 {
     u64::from(number) << 32 | u64::from(position)
 }
 
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // the two halves of a word
-fn unpack(claim: u64) -> (u32, u32) {
-    (claim as u32 & !FLAGS, (claim >> 32) as u32)
+fn unpack(word: u64) -> (u32, u32) {
+    (low(word) & !FLAGS, low(word >> 32))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -167,8 +167,11 @@ impl Stream {
     fn drain(&mut self, clock: &dyn Clock) -> Result<(), Trouble> {
         let stamp = clock.stamp();
         let mut done = Ok(());
+        // What is claimed from now on is for the next turn, so that producers fill one part of the ring
+        // while the other is synced.
+        let end = self.ring.ring().next_offset();
         let log = &mut self.log;
-        while done.is_ok() {
+        while done.is_ok() && self.ring.offset() < end {
             let taken = self.ring.take(|record| {
                 // After a failure the ring gives again what has become durable before it.
                 if record.offset < log.next() {

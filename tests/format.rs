@@ -142,11 +142,14 @@ fn golden_record() {
         extra_len: 0,
     };
     let seal = Seal::new(store().tag(), 0x0303);
-    header.checksum = seal.checksum(0x0404, &header.encode(), b"keydata");
-    let record = [&header.encode()[..], b"keydata"].concat();
+    let mut record = [0; 24 + 7];
+    record[24..].copy_from_slice(b"keydata");
+    header.encode_to(&mut record);
+    header.checksum = seal.checksum(0x0404, &[&record[4..]]);
+    header.encode_to(&mut record);
     assert_eq!(
         hex(&record),
-        "123a57b01f000000010100000000000002020000030000006b657964617461"
+        "15b60c4a1f000000010100000000000002020000030000006b657964617461"
     );
     assert_eq!(RecordHeader::decode(&record), Some(header));
     assert!(seal.verifies(0x0404, &record));

@@ -332,9 +332,10 @@ impl Demo {
             row(
                 "device",
                 format!(
-                    "{} written for {} of payload ({per_byte:.2} a byte, first segments included), {} syncs",
+                    "{} written for {} of payload ({per_byte:.2} a byte), {} once to prepare segments, {} syncs",
                     bytes(written),
                     bytes(payload),
+                    bytes(prepared),
                     death.stats.syncs_total + last.syncs_total
                 ),
             ),

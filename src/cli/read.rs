@@ -83,19 +83,17 @@ pub fn main(mut arguments: Arguments) -> Done {
 
 fn read_place(text: &str, now_ms: u64) -> Result<Place, Failure> {
     let ago = || {
-        let number: u64 = text
+        let (number, unit) = text
             .strip_prefix('-')?
-            .get(..text.len() - 2)?
-            .parse()
-            .ok()?;
-        let unit = match text.as_bytes().last()? {
-            b's' => 1000,
-            b'm' => 60_000,
-            b'h' => 3_600_000,
-            b'd' => 86_400_000,
+            .split_at_checked(text.len().checked_sub(2)?)?;
+        let unit = match unit {
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return None,
         };
-        Some(now_ms.saturating_sub(number.checked_mul(unit)?))
+        Some(now_ms.saturating_sub(number.parse::<u64>().ok()?.checked_mul(unit)?))
     };
     let offset = text.parse().ok().map(Place::Offset);
     let place = offset.or_else(|| time::parse_ms(text).or_else(ago).map(Place::Time));

@@ -15,7 +15,7 @@ impl Needs {
     pub(super) fn of(stream: &StreamConfig) -> Self {
         let buffer = &stream.buffer;
         let stage = (STAGE_PAGES * PAGE_SIZE) as u64;
-        let fixed = Ring::memory_len(buffer.ring_bytes) as u64
+        let fixed = Ring::memory_len(buffer.ring_bytes, buffer.max_buffered_records) as u64
             + stage
             + WINDOW_SIZE as u64
             + SLOT_SIZE as u64

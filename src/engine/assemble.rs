@@ -211,7 +211,7 @@ fn new_ring(
     waker: &Arc<Waker>,
 ) -> Result<(Arc<Ring>, ring::Consumer)> {
     let size = stream.buffer.ring_bytes;
-    let memory = Memory::private(Ring::memory_len(size));
+    let memory = Memory::private(Ring::memory_len(size, stream.buffer.max_buffered_records));
     let memory = memory.map_err(|error| Error::io("allocate the ring", error))?;
     let options = ring::Options {
         size,

@@ -63,10 +63,8 @@ impl Geometry {
     pub fn of(options: &Options) -> Self {
         let budget = options.disk_bytes_max.max(BUDGET_MIN) - OVERHEAD;
         let one = segment_size_for(options.body_len_max, 1);
-        let wanted = options
-            .segment_bytes
-            .max(budget / SEGMENTS_MAX)
-            .max(SEGMENT_SIZE_MIN);
+        let share = (budget / SEGMENTS_MAX).next_multiple_of(PAGE_SIZE as u64);
+        let wanted = options.segment_bytes.max(share).max(SEGMENT_SIZE_MIN);
         let size = wanted.min(budget / 4).max(one);
         let first = FIRST_SIZE
             .max(segment_size_for(options.body_len_max, 4))

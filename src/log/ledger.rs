@@ -68,26 +68,40 @@ impl Ledger {
 
     fn insert(&mut self, at: usize, loss: Loss) {
         self.changed = true;
-        if let Some(before) = at.checked_sub(1).and_then(|at| self.ranges.get_mut(at)) {
-            if before.end == loss.start && before.reason == loss.reason {
+        let touches = |a: &Loss, b: &Loss| a.end == b.start && a.reason == b.reason;
+        let before = at
+            .checked_sub(1)
+            .filter(|before| touches(&self.ranges[*before], &loss));
+        let joins_behind = self
+            .ranges
+            .get(at)
+            .is_some_and(|behind| touches(&loss, behind));
+        match (before, joins_behind) {
+            (Some(before), true) => {
+                let behind = self.ranges.remove(at);
+                let before = &mut self.ranges[before];
+                before.end = behind.end;
+                before.count += loss.count + behind.count;
+            }
+            (Some(before), false) => {
+                let before = &mut self.ranges[before];
                 before.end = loss.end;
                 before.count += loss.count;
-                return;
             }
-        }
-        if let Some(behind) = self.ranges.get_mut(at) {
-            if behind.start == loss.end && behind.reason == loss.reason {
+            (None, true) => {
+                let behind = &mut self.ranges[at];
                 behind.start = loss.start;
                 behind.count += loss.count;
-                return;
+            }
+            (None, false) if self.ranges.is_full() => {
+                self.merge_nearest();
+                self.add(loss);
+            }
+            (None, false) => {
+                let full = self.ranges.insert(at, loss).is_err();
+                assert!(!full, "there is room, as just seen");
             }
         }
-        if self.ranges.is_full() {
-            self.merge_nearest();
-            return self.add(loss);
-        }
-        let full = self.ranges.insert(at, loss).is_err();
-        assert!(!full, "there is room: two ranges were just merged");
     }
 
     /// Makes one range of the two neighbours that have the least between them.
@@ -180,7 +194,7 @@ mod tests {
         for start in [0, 10, 20, 40, 30] {
             ledger.add(loss(start, start + 10, Reason::Quota));
         }
-        assert_eq!(spans(&ledger), [(0, 30, 30), (30, 50, 20)]);
+        assert_eq!(spans(&ledger), [(0, 50, 50)]);
         assert_eq!(ledger.count(Reason::Quota), 50);
     }
 

@@ -1,8 +1,8 @@
 //! The bytes under the ring: atomic words and plain bytes in one piece of memory.
 //!
 //! ```text
-//!  0        128      256            4096
-//!  │ header │ claim  │ released     │ records, `size` bytes …
+//!  0        128      256          4096
+//!  │ header │ claim  │ released   │ slots, 8 bytes each … │ records, `size` bytes …
 //! ```
 //!
 //! The header is for a later process of the same boot that finds the memory; producers and consumer use
@@ -16,7 +16,7 @@ pub(super) use real::Cells;
 #[cfg(loom)]
 pub(super) use simulated::Cells;
 
-/// What lies in front of the records, in bytes.
+/// What lies in front of the slots, in bytes.
 pub(super) const HEADER_LEN: usize = 4096;
 
 #[cfg(not(loom))]
@@ -31,20 +31,26 @@ mod real {
     const RELEASED_POSITION_AT: usize = 256;
     const RELEASED_OFFSET_AT: usize = 264;
 
-    /// Invariant: `memory` is `HEADER_LEN + mask + 1` bytes, page-aligned, and used by nobody else.
+    /// Invariant: `memory` is page-aligned, used by nobody else, and holds header, `slot_mask + 1` slots
+    /// and `mask + 1` bytes, both powers of two.
     #[derive(Debug)]
     pub(crate) struct Cells {
         memory: Memory,
+        slot_mask: u32,
         mask: u32,
+        bytes_at: usize,
     }
 
     impl Cells {
-        pub(crate) fn new(memory: Memory, size: u32) -> Self {
-            assert!(size.is_power_of_two());
-            assert!(memory.len() >= HEADER_LEN + size as usize);
+        pub(crate) fn new(memory: Memory, size: u32, slots: u32) -> Self {
+            assert!(size.is_power_of_two() && slots.is_power_of_two());
+            let bytes_at = HEADER_LEN + slots as usize * 8;
+            assert!(memory.len() >= bytes_at + size as usize);
             Self {
                 memory,
+                slot_mask: slots - 1,
                 mask: size - 1,
+                bytes_at,
             }
         }
 
@@ -61,7 +67,7 @@ mod real {
             let at = (position & self.mask) as usize;
             debug_assert!(at + len <= self.mask as usize + 1, "a record never wraps");
             // SAFETY: `at` is at most `mask`, so the result lies in the memory (invariant).
-            unsafe { self.memory.as_ptr().add(HEADER_LEN + at) }
+            unsafe { self.memory.as_ptr().add(self.bytes_at + at) }
         }
 
         #[inline]
@@ -83,14 +89,14 @@ mod real {
             unsafe { AtomicU64::from_ptr(self.header(RELEASED_OFFSET_AT).cast()) }
         }
 
-        /// The state of the record that starts at `position`, a multiple of 8.
+        /// The slot of the record with that number.
         #[inline]
-        pub(crate) fn state(&self, position: u32) -> &AtomicU32 {
-            debug_assert!(position.is_multiple_of(8));
-            // SAFETY: aligned, in the memory and alive as for `claim`. Plain accesses to these bytes
-            // (`zero`, or `write` for a longer record of another lap) and atomic ones are ordered by
-            // the release and the acquire of `released_position`.
-            unsafe { AtomicU32::from_ptr(self.bytes(position, 4).cast()) }
+        pub(crate) fn slot(&self, number: u32) -> &AtomicU64 {
+            let at = HEADER_LEN + (number & self.slot_mask) as usize * 8;
+            // SAFETY: the slot lies in the memory (invariant).
+            let slot = unsafe { self.memory.as_ptr().add(at) };
+            // SAFETY: as for `claim`.
+            unsafe { AtomicU64::from_ptr(slot.cast()) }
         }
 
         /// Copies `bytes` to `position`.
@@ -121,16 +127,6 @@ mod real {
             // releases them, and it is the consumer that waits here for `f`.
             f(unsafe { slice::from_raw_parts(source, len) })
         }
-
-        /// Zeroes `len` bytes from `position` on.
-        ///
-        /// # Safety
-        /// They belong to records that the consumer has done with and not released, and do not wrap.
-        pub(crate) unsafe fn zero(&self, position: u32, len: usize) {
-            let target = self.bytes(position, len);
-            // SAFETY: in the memory (`bytes`), and the consumer's until it releases them.
-            unsafe { ptr::write_bytes(target, 0, len) };
-        }
     }
 }
 
@@ -138,28 +134,30 @@ mod real {
 mod simulated {
     use crate::storage::Memory;
     use loom::cell::UnsafeCell;
-    use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    use loom::sync::atomic::{AtomicU32, AtomicU64};
 
-    /// Each unit of 8 bytes is a state and a cell that loom watches.
+    /// Each unit of 8 bytes is a cell that loom watches.
     #[derive(Debug)]
     pub(crate) struct Cells {
         claim: AtomicU64,
         released_position: AtomicU32,
         released_offset: AtomicU64,
-        states: Vec<AtomicU32>,
+        slots: Vec<AtomicU64>,
         units: Vec<UnsafeCell<[u8; 8]>>,
         mask: u32,
     }
 
+    // SAFETY: whoever shares it wrongly is what loom is here to find.
+    unsafe impl Sync for Cells {}
+
     impl Cells {
-        pub(crate) fn new(_memory: Memory, size: u32) -> Self {
-            let units = size as usize / 8;
+        pub(crate) fn new(_memory: Memory, size: u32, slots: u32) -> Self {
             Self {
                 claim: AtomicU64::new(0),
                 released_position: AtomicU32::new(0),
                 released_offset: AtomicU64::new(0),
-                states: (0..units).map(|_| AtomicU32::new(0)).collect(),
-                units: (0..units).map(|_| UnsafeCell::new([0; 8])).collect(),
+                slots: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+                units: (0..size / 8).map(|_| UnsafeCell::new([0; 8])).collect(),
                 mask: size - 1,
             }
         }
@@ -176,8 +174,8 @@ mod simulated {
             &self.released_offset
         }
 
-        pub(crate) fn state(&self, position: u32) -> &AtomicU32 {
-            &self.states[(position & self.mask) as usize / 8]
+        pub(crate) fn slot(&self, number: u32) -> &AtomicU64 {
+            &self.slots[number as usize % self.slots.len()]
         }
 
         pub(crate) unsafe fn write(&self, position: u32, bytes: &[u8]) {
@@ -196,14 +194,6 @@ mod simulated {
             let from = (position & self.mask) as usize;
             let byte = |at: usize| self.units[at / 8].with(|unit| unsafe { (*unit)[at % 8] });
             f(&(from..from + len).map(byte).collect::<Vec<_>>())
-        }
-
-        pub(crate) unsafe fn zero(&self, position: u32, len: usize) {
-            let from = (position & self.mask) as usize / 8;
-            for at in from..from + len / 8 {
-                self.states[at].store(0, Ordering::Relaxed);
-                self.units[at].with_mut(|unit| unsafe { *unit = [0; 8] });
-            }
         }
     }
 }

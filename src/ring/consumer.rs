@@ -1,11 +1,14 @@
 //! The syncer's end of the ring.
+//!
+//! What producers wrote lies in their cores' caches. Fetching it record by record costs a wait for each
+//! line; fetched as one run of committed records, the lines come together. So the consumer copies runs
+//! into memory of its own and takes records from there.
 
 use std::sync::Arc;
 
 use super::order::{self, Spot};
 use super::{
-    Acquire, Asleep, BUSY, COMMITTED, FLAGS, HEADER_LEN, Lengths, PAD, Relaxed, Release, Ring,
-    unpack,
+    Acquire, Asleep, COMMITTED, HEADER_LEN, Lengths, Relaxed, Release, Ring, low, pack, unpack,
 };
 
 /// Takes records in order; exists once for each ring.
@@ -15,10 +18,19 @@ use super::{
 #[derive(Debug)]
 pub struct Consumer {
     ring: Arc<Ring>,
+    /// Where the record taken last ended.
     position: u32,
+    /// The number of the record to take next.
     offset: u64,
     released: (u32, u64),
+    /// Bytes of whole committed records from `run_at` on, and where the next one to take is in it.
+    run: Vec<u8>,
+    run_at: u32,
+    run_next: usize,
 }
+
+/// The most bytes of a run; longer records are lent where they are.
+const RUN_LEN_MAX: u32 = 64 * 1024;
 
 /// A committed record, lent out of the ring.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +50,15 @@ pub struct Taken<'a> {
 impl Consumer {
     pub(super) fn new(ring: Arc<Ring>) -> Self {
         let first = ring.options.first_offset;
+        let run_len = RUN_LEN_MAX.min(ring.options.size) as usize;
         Self {
             ring,
             position: 0,
             offset: first,
             released: (0, first),
+            run: Vec::with_capacity(run_len),
+            run_at: 0,
+            run_next: 0,
         }
     }
 
@@ -56,84 +72,93 @@ impl Consumer {
         &self.ring
     }
 
+    /// Where the record with that number starts, if it is committed.
+    #[inline]
+    fn committed(&self, offset: u64) -> Option<u32> {
+        let number = low(offset);
+        // Acquire: pairs with the producer's commit; its bytes are there.
+        let slot = self
+            .ring
+            .cells
+            .slot(number)
+            .load(order::at(Spot::TakeLoad, Acquire));
+        let (position, _) = unpack(slot);
+        (slot == pack(position, number) | COMMITTED).then_some(position)
+    }
+
     /// Lends the next record if it is committed. It is taken when `f` returns true, and stays the next
     /// one otherwise. `None`: there is none, or its producer has not committed it yet.
+    #[inline]
     pub fn take(&mut self, f: impl FnOnce(Taken<'_>) -> bool) -> Option<bool> {
-        let ring = &self.ring;
-        let size = loop {
-            // Acquire: pairs with the producer's commit; its bytes are there.
-            let state = ring
-                .cells
-                .state(self.position)
-                .load(order::at(Spot::TakeLoad, Acquire));
-            match (state & FLAGS, state & !FLAGS) {
-                (PAD, pad) => self.position = self.position.wrapping_add(pad),
-                (COMMITTED, size) => break size,
-                _ => return None,
+        if self.run_next == self.run.len() && !self.fetch_run()? {
+            let start = self.run_at;
+            let (len, is_taken) = self.lend(start, |record| lend(self.offset, record, f));
+            if is_taken {
+                self.position = start.wrapping_add(len);
+                self.offset += 1;
             }
-        };
-        let header_at = self.position.wrapping_add(4);
-        let mut header = [0u8; HEADER_LEN - 4];
-        // SAFETY: the record is committed and not released (invariant), and never wraps.
-        unsafe {
-            ring.cells.read(header_at, header.len(), |bytes| {
-                header.copy_from_slice(bytes)
-            });
+            return Some(is_taken);
         }
-        let ([n0, n1, n2, n3, time @ .., l0, l1, l2, l3, l4, l5, l6, l7], offset) =
-            (header, self.offset);
-        let lengths = Lengths::decode([l0, l1, l2, l3, l4, l5, l6, l7]);
-        #[allow(clippy::cast_possible_truncation)] // compared with the low half
-        let low = offset as u32;
-        assert_eq!(
-            u32::from_le_bytes([n0, n1, n2, n3]),
-            low,
-            "the ring is in order"
-        );
-        assert!(
-            HEADER_LEN + lengths.body as usize <= size as usize,
-            "a body lies in its record"
-        );
-        let body_at = self.position.wrapping_add(24);
-        // SAFETY: as above; header and body lie in the record's size, as just asserted.
-        let done = unsafe {
-            ring.cells.read(body_at, lengths.body as usize, |body| {
-                f(Taken {
-                    offset,
-                    time_ms: u64::from_le_bytes(time),
-                    extra_len: lengths.extra,
-                    key_len: lengths.key,
-                    body,
-                })
-            })
-        };
-        if done {
-            self.position = self.position.wrapping_add(size);
+        let (len, is_taken) = lend(self.offset, &self.run[self.run_next..], f);
+        if is_taken {
+            self.run_next += len as usize;
+            #[allow(clippy::cast_possible_truncation)] // a run is short
+            let end = self.run_at.wrapping_add(self.run_next as u32);
+            self.position = end;
             self.offset += 1;
         }
-        Some(done)
+        Some(is_taken)
+    }
+
+    /// Copies the committed records from the next one on, but the last, whose end its slot does not tell.
+    /// `None`: the next one is not committed. False: it is the last one, or too long, and starts at
+    /// `run_at`.
+    fn fetch_run(&mut self) -> Option<bool> {
+        let start = self.committed(self.offset)?;
+        let size = self.ring.options.size;
+        let to_end = size - (start & (size - 1));
+        let len_max = RUN_LEN_MAX.min(to_end);
+        let mut len = 0;
+        let mut next = self.offset + 1;
+        while let Some(position) = self.committed(next) {
+            let distance = position.wrapping_sub(start);
+            // The next one is too far, or lies at the ring's start again.
+            if distance > len_max {
+                break;
+            }
+            len = distance;
+            next += 1;
+        }
+        self.run.clear();
+        (self.run_at, self.run_next) = (start, 0);
+        let run = &mut self.run;
+        // SAFETY: these are records that are committed and not released (invariant), one behind the
+        // other, up to the ring's end at most.
+        unsafe {
+            self.ring
+                .cells
+                .read(start, len as usize, |bytes| run.extend_from_slice(bytes))
+        };
+        Some(len > 0)
+    }
+
+    /// Lends the record at `start` where it is.
+    fn lend<R>(&self, start: u32, f: impl FnOnce(&[u8]) -> R) -> R {
+        let cells = &self.ring.cells;
+        let mut header = [0u8; HEADER_LEN];
+        // SAFETY: the record is committed and not released (invariant), and never wraps.
+        unsafe { cells.read(start, HEADER_LEN, |bytes| header.copy_from_slice(bytes)) };
+        let len = HEADER_LEN + Lengths::in_header(&header).body as usize;
+        // SAFETY: as above; header and body are what the producer claimed.
+        unsafe { cells.read(start, len, f) }
     }
 
     /// Gives back everything that was taken. Called when it is durable.
     pub fn release(&mut self) {
-        let cells = &self.ring.cells;
-        let len = self.position.wrapping_sub(self.released.0);
-        let size = self.ring.options.size;
-        let to_end = (size - (self.released.0 & (size - 1))).min(len);
-        // SAFETY: taken and not released, so the consumer's; up to the ring's end it does not wrap.
-        unsafe { cells.zero(self.released.0, to_end as usize) };
-        if len > to_end {
-            // SAFETY: as above, from the ring's start on.
-            unsafe {
-                cells.zero(
-                    self.released.0.wrapping_add(to_end),
-                    (len - to_end) as usize,
-                )
-            };
-        }
         self.released = (self.position, self.offset);
+        let cells = &self.ring.cells;
         cells.released_offset().store(self.offset, Relaxed);
-        // Release: pairs with the producers' load; the zeroing and the offset come before it.
+        // Release: pairs with the producers' load; the reads and the offset come before it.
         let order = order::at(Spot::ReleasedStore, Release);
         cells.released_position().store(self.position, order);
     }
@@ -141,6 +166,8 @@ impl Consumer {
     /// Goes back to the first record that was not released, to take them all again.
     pub fn rewind(&mut self) {
         (self.position, self.offset) = self.released;
+        self.run.clear();
+        self.run_next = 0;
     }
 
     /// The first offset that was not released.
@@ -151,9 +178,7 @@ impl Consumer {
     /// How many records are in the ring: claimed and not released.
     pub fn queued(&self) -> u64 {
         let (_, number) = unpack(self.ring.cells.claim().load(Relaxed));
-        #[allow(clippy::cast_possible_truncation)] // the difference of two low halves
-        let records = number.wrapping_sub(self.released.1 as u32);
-        u64::from(records)
+        u64::from(number.wrapping_sub(low(self.released.1)))
     }
 
     /// Whether half of the ring's bytes or records are claimed and not released.
@@ -166,12 +191,8 @@ impl Consumer {
 
     /// Whether the next record is claimed and not committed.
     pub fn is_held_up(&self) -> bool {
-        let (position, _) = unpack(self.ring.cells.claim().load(Relaxed));
-        if position == self.position {
-            return false;
-        }
-        let state = self.ring.cells.state(self.position).load(Relaxed);
-        state == 0 || state & FLAGS == BUSY
+        let (_, number) = unpack(self.ring.cells.claim().load(Relaxed));
+        number != low(self.offset) && self.committed(self.offset).is_none()
     }
 
     /// Whether somebody waits for an offset at or above `durable`.
@@ -196,11 +217,11 @@ impl Consumer {
         let demand = ring
             .demand
             .fetch_add(0, order::at(Spot::SleepDemand, Release));
-        let (position, _) = unpack(claim);
+        let (_, number) = unpack(claim);
         let busy = match how {
             Asleep::No => true,
             Asleep::UntilDue => self.half_full(),
-            Asleep::Idle => position != self.released.0,
+            Asleep::Idle => number != low(self.released.1),
         };
         if busy || demand > durable {
             self.wake_up();
@@ -213,4 +234,24 @@ impl Consumer {
     pub fn wake_up(&self) {
         self.ring.asleep.store(Asleep::No as u32, Relaxed);
     }
+}
+
+/// Hands on the record in front of `bytes`. Returns how much it takes in the ring, and what `f` did.
+#[inline]
+fn lend(offset: u64, bytes: &[u8], f: impl FnOnce(Taken<'_>) -> bool) -> (u32, bool) {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+        panic!("a record has a header");
+    };
+    let lengths = Lengths::in_header(header);
+    let [time @ .., _, _, _, _, _, _, _, _] = *header;
+    let is_taken = f(Taken {
+        offset,
+        time_ms: u64::from_le_bytes(time),
+        extra_len: lengths.extra,
+        key_len: lengths.key,
+        body: &rest[..lengths.body as usize],
+    });
+    #[allow(clippy::cast_possible_truncation)] // a small constant
+    let header_len = HEADER_LEN as u32;
+    ((header_len + lengths.body).next_multiple_of(8), is_taken)
 }

@@ -9,23 +9,34 @@ use super::Ordering;
 pub enum Spot {
     /// Producer: a record's bytes are written. Pairs with [`Spot::TakeLoad`].
     Commit = 1,
-    /// Producer: a pad is there. Pairs with [`Spot::TakeLoad`]. A pad publishes no bytes, so nothing
-    /// fails without it; it is as strong as a record's so that `state` has one rule.
-    CommitPad = 2,
-    /// Consumer: a record's state. Pairs with [`Spot::Commit`].
-    TakeLoad = 3,
-    /// Consumer: bytes are zeroed and given back. Pairs with [`Spot::ReleasedLoad`].
-    ReleasedStore = 4,
+    /// Consumer: a record's slot. Pairs with [`Spot::Commit`].
+    TakeLoad = 2,
+    /// Consumer: bytes were read and are given back. Pairs with [`Spot::ReleasedLoad`].
+    ReleasedStore = 3,
     /// Producer: what was given back. Pairs with [`Spot::ReleasedStore`].
-    ReleasedLoad = 5,
+    ReleasedLoad = 4,
     /// Producer: the claim. Pairs with [`Spot::SleepClaim`].
-    ClaimTaken = 6,
+    ClaimTaken = 5,
     /// Consumer: the claim is looked at after the flag was raised. Pairs with [`Spot::ClaimTaken`].
-    SleepClaim = 7,
+    SleepClaim = 6,
     /// A waiter: the demand. Pairs with [`Spot::SleepDemand`].
-    DemandRaised = 8,
+    DemandRaised = 7,
     /// Consumer: the demand is looked at after the flag was raised. Pairs with [`Spot::DemandRaised`].
-    SleepDemand = 9,
+    SleepDemand = 8,
+}
+
+impl Spot {
+    /// All of them. loom sees every one.
+    pub const ALL: [Spot; 8] = [
+        Spot::Commit,
+        Spot::TakeLoad,
+        Spot::ReleasedStore,
+        Spot::ReleasedLoad,
+        Spot::ClaimTaken,
+        Spot::SleepClaim,
+        Spot::DemandRaised,
+        Spot::SleepDemand,
+    ];
 }
 
 /// The ordering at a spot.

@@ -2,7 +2,7 @@ use super::*;
 use std::thread;
 
 fn ring(size: u32, records_max: u32, first_offset: u64) -> (Arc<Ring>, Consumer) {
-    let memory = Memory::private(Ring::memory_len(size)).unwrap();
+    let memory = Memory::private(Ring::memory_len(size, records_max)).unwrap();
     let options = Options {
         size,
         records_max,
@@ -123,16 +123,16 @@ fn rewinding_gives_the_same_records_again() {
 fn uncommitted_claim_publishes_nothing() {
     let (ring, mut consumer) = ring(4096, 10, 0);
     assert!(!consumer.is_held_up());
-    let claimed = ring.claim(32).unwrap();
+    let claimed = ring.claim(24).unwrap();
     assert!(consumer.is_held_up());
     append(&ring, b"behind").unwrap();
     assert_eq!(take(&mut consumer), None);
-    ring.fill(&claimed, 32, &Record::new(b"key", 7, b"late"));
+    ring.fill(&claimed, &Record::new(b"key", 7, b"late"));
     assert!(consumer.is_held_up(), "filled is not committed");
     assert_eq!(take(&mut consumer), None);
     ring.cells
-        .state(claimed.start)
-        .store(32 | COMMITTED, Release);
+        .slot(0)
+        .store(pack(claimed.start, 0) | COMMITTED, Release);
     assert_eq!(take(&mut consumer), Some((0, b"late".to_vec())));
     assert_eq!(take(&mut consumer), Some((1, b"behind".to_vec())));
 }

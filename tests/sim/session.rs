@@ -107,7 +107,7 @@ impl Session {
             body_len_max: BODY_MAX,
             first_offset: opened.log.next(),
         };
-        let memory = Memory::private(Ring::memory_len(RING_SIZE)).unwrap();
+        let memory = Memory::private(Ring::memory_len(RING_SIZE, RING_RECORDS)).unwrap();
         let (ring, consumer) = Ring::new(memory, ring_options, waker.clone());
         let shared = opened.log.shared().clone();
         let stream = Stream::new(
