@@ -117,13 +117,13 @@ impl Consumer {
         let start = self.committed(self.offset)?;
         let size = self.ring.options.size;
         let to_end = size - (start & (size - 1));
-        let len_max = RUN_LEN_MAX.min(to_end);
         let mut len = 0;
         let mut next = self.offset + 1;
         while let Some(position) = self.committed(next) {
             let distance = position.wrapping_sub(start);
-            // The next one is too far, or lies at the ring's start again.
-            if distance > len_max {
+            // The next one is too far; or it lies at the ring's start again, and does not tell where the one
+            // before it ended.
+            if distance > RUN_LEN_MAX || distance >= to_end {
                 break;
             }
             len = distance;
