@@ -83,7 +83,10 @@ fn cadence(path: &Path, per_sync: usize, payload_len: usize, seconds: f64) {
     let payload = vec![9u8; payload_len];
     let framed = RECORD_HEADER + KEY.len() + payload_len;
     let mut raw = Raw::new(path);
-    let bytes = vec![5u8; per_sync * framed];
+    // The bytes of a hundred thousand records, one after the other, as ours are.
+    let bytes: Vec<u8> = (0..100_000 * framed).map(|at| at as u8).collect();
+    let chunk = per_sync * framed;
+    let mut chunks = bytes.chunks_exact(chunk).cycle();
     // The first lap prepares segments.
     for _ in 0..(100 << 20) / framed {
         append(&stream, &payload);
@@ -112,7 +115,7 @@ fn cadence(path: &Path, per_sync: usize, payload_len: usize, seconds: f64) {
         let start = Instant::now();
         let mut count = 0;
         while start.elapsed().as_secs_f64() < slice {
-            raw.write(&bytes);
+            raw.write(chunks.next().unwrap());
             count += per_sync;
         }
         let raw_rate = count as f64 / start.elapsed().as_secs_f64();
