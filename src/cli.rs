@@ -138,7 +138,7 @@ const VERBS: &[Verb] = &[
 /// The binary.
 pub fn main() -> ExitCode {
     logger::install();
-    let done = start(std::env::args_os().skip(1).collect());
+    let done = start(&std::env::args_os().skip(1).collect::<Vec<_>>());
     let (code, text) = match done {
         Ok(()) | Err(Failure::Pipe) => return ExitCode::SUCCESS,
         Err(Failure::Found) => return ExitCode::from(1),
@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start(args: Vec<OsString>) -> Done {
+fn start(args: &[OsString]) -> Done {
     let Some(first) = args.first() else {
         return Err(Failure::Usage("no verb is given".to_owned()));
     };
@@ -218,7 +218,7 @@ impl Arguments {
     }
 
     /// An option that the verb does not know.
-    fn unknown(&self, argument: &Argument) -> Failure {
+    fn unknown(argument: &Argument) -> Failure {
         Failure::Usage(match argument {
             Argument::Option(name) => format!("there is no option \"--{name}\" here"),
             Argument::Plain(value) => {
@@ -229,13 +229,13 @@ impl Arguments {
 }
 
 /// Puts a plain argument into the first of these places that is free.
-fn place(places: &mut [&mut Option<PathBuf>], arguments: &Arguments, argument: Argument) -> Done {
+fn place(places: &mut [&mut Option<PathBuf>], argument: Argument) -> Done {
     match (argument, places.iter_mut().find(|place| place.is_none())) {
         (Argument::Plain(value), Some(place)) => {
             **place = Some(PathBuf::from(value));
             Ok(())
         }
-        (argument, _) => Err(arguments.unknown(&argument)),
+        (argument, _) => Err(Arguments::unknown(&argument)),
     }
 }
 

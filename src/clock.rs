@@ -49,6 +49,13 @@ pub struct Stamp {
     pub wall_ms: u64,
 }
 
+impl Stamp {
+    /// The time of day in whole seconds since 1970; 0 when it was not known.
+    pub fn wall_s(self) -> u32 {
+        u32::try_from(self.wall_ms / 1000).unwrap_or(u32::MAX)
+    }
+}
+
 /// A clock. The real one is [`System`]; tests bring their own.
 pub trait Clock: Send + Sync {
     /// Now, on the boot clock.

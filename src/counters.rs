@@ -13,15 +13,17 @@
 //! **Invariants.** The board lies in shared memory named after the store, and outlives the process but
 //! not the boot, so cursors found on it after a crash are exact where the checkpoint's are older.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use heapless::{String, Vec};
+use heapless::Vec;
 
 use crate::clock::Stamp;
 use crate::storage::Memory;
 
+mod cursor;
 mod stats;
 
+pub use cursor::{CursorBoard, cut};
 pub use stats::{SinkState, SinkStats, Stats};
 
 /// The most cursors that a stream has.
@@ -35,6 +37,9 @@ pub const ERROR_TEXT_MAX: usize = 160;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x01");
 const HEADER_WORDS: usize = 8;
+/// Where the header counts refused records: many producers write it, so it shares its cache line with
+/// words that are written once.
+const REJECTED_AT: usize = 6;
 const NAME_WORDS: usize = CURSOR_NAME_MAX / 8;
 const PLACE_WORDS: usize = 2 + 2 * INTERVALS_MAX;
 const TEXT_WORDS: usize = 1 + ERROR_TEXT_MAX / 8;
@@ -55,7 +60,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What is counted once per stream. Written by the syncer, except `Rejected`.
+    /// What is counted once per stream. Written by the syncer.
     StreamCounter {
         /// The next offset to hand out, as of the syncer's last turn.
         NextOffset,
@@ -85,8 +90,6 @@ counters! {
         Corrupt,
         /// Records dropped by a policy while no sink was there to skip them.
         DroppedUnread,
-        /// Records refused at append. The producers' own.
-        Rejected,
         /// Records in the ring as of the syncer's last turn.
         Queued,
         /// When the syncer first saw the record that is claimed and not committed, in milliseconds on
@@ -216,6 +219,11 @@ impl Board {
         &self.words(HEADER_WORDS, StreamCounter::COUNT)[counter as usize]
     }
 
+    /// The records that were refused at append.
+    pub fn rejected(&self) -> u64 {
+        self.words(0, HEADER_WORDS)[REJECTED_AT].load(Ordering::Relaxed)
+    }
+
     /// The value of a counter.
     pub fn get(&self, counter: StreamCounter) -> u64 {
         self.stream_word(counter).load(Ordering::Relaxed)
@@ -233,8 +241,7 @@ impl Board {
 
     /// Counts a record that was refused at append. Any producer may.
     pub fn count_rejected(&self) {
-        self.stream_word(StreamCounter::Rejected)
-            .fetch_add(1, Ordering::Relaxed);
+        self.words(0, HEADER_WORDS)[REJECTED_AT].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The part of one cursor.
@@ -253,154 +260,6 @@ impl Board {
             .find(|cursor| cursor.name().as_str() == name)
             .and_then(|cursor| cursor.place())
     }
-}
-
-/// One cursor's part of the board.
-#[derive(Clone, Copy, Debug)]
-pub struct CursorBoard<'a> {
-    words: &'a [AtomicU64],
-}
-
-impl CursorBoard<'_> {
-    const PLACE_AT: usize = NAME_WORDS;
-    const COUNTERS_AT: usize = Self::PLACE_AT + 1 + PLACE_WORDS;
-    const TEXT_AT: usize = Self::COUNTERS_AT + CursorCounter::COUNT;
-
-    /// The cursor's name; empty when nobody has taken this part.
-    pub fn name(&self) -> String<CURSOR_NAME_MAX> {
-        text_from(&self.words[..NAME_WORDS])
-    }
-
-    /// Names it. Done once, before the other threads start.
-    pub fn set_name(&self, name: &str) {
-        text_to(&self.words[..NAME_WORDS], name);
-    }
-
-    /// Publishes where the cursor stands.
-    pub fn set_place(&self, place: &Place) {
-        let mut words = [0u64; PLACE_WORDS];
-        words[0] = place.position;
-        words[1] = place.intervals.len() as u64;
-        for (interval, pair) in place.intervals.iter().zip(words[2..].chunks_exact_mut(2)) {
-            (pair[0], pair[1]) = *interval;
-        }
-        write_under(&self.words[Self::PLACE_AT..], &words);
-    }
-
-    /// Where the cursor stands. `None` when its process died while it wrote that down.
-    pub fn place(&self) -> Option<Place> {
-        let mut words = [0u64; PLACE_WORDS];
-        read_under(&self.words[Self::PLACE_AT..], &mut words)?;
-        let count = usize::try_from(words[1])
-            .ok()
-            .filter(|count| *count <= INTERVALS_MAX)?;
-        let pairs = words[2..].chunks_exact(2).take(count);
-        Some(Place {
-            position: words[0],
-            intervals: pairs.map(|pair| (pair[0], pair[1])).collect(),
-        })
-    }
-
-    /// The value of a counter.
-    pub fn get(&self, counter: CursorCounter) -> u64 {
-        self.words[Self::COUNTERS_AT + counter as usize].load(Ordering::Relaxed)
-    }
-
-    /// Sets a counter. Only the cursor's exporter may.
-    pub fn set(&self, counter: CursorCounter, value: u64) {
-        self.words[Self::COUNTERS_AT + counter as usize].store(value, Ordering::Relaxed);
-    }
-
-    /// Adds to a counter. Only the cursor's exporter may.
-    pub fn add(&self, counter: CursorCounter, count: u64) {
-        self.set(counter, self.get(counter) + count);
-    }
-
-    /// Publishes the sink's last error, cut to [`ERROR_TEXT_MAX`] bytes.
-    pub fn set_error(&self, text: &str) {
-        let mut words = [0u64; TEXT_WORDS];
-        let text = cut(text, ERROR_TEXT_MAX);
-        words[0] = text.len() as u64;
-        for (word, bytes) in words[1..].iter_mut().zip(text.as_bytes().chunks(8)) {
-            *word = pack(bytes);
-        }
-        write_under(&self.words[Self::TEXT_AT..], &words);
-    }
-
-    /// The sink's last error; empty when there was none.
-    pub fn error(&self) -> String<ERROR_TEXT_MAX> {
-        let mut words = [0u64; TEXT_WORDS];
-        if read_under(&self.words[Self::TEXT_AT..], &mut words).is_none() {
-            return String::new();
-        }
-        let mut bytes = [0u8; ERROR_TEXT_MAX];
-        for (bytes, word) in bytes.chunks_exact_mut(8).zip(&words[1..]) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        let len = usize::try_from(words[0]).map_or(0, |len| len.min(ERROR_TEXT_MAX));
-        let text = std::str::from_utf8(&bytes[..len]).unwrap_or_default();
-        text.try_into().unwrap_or_default()
-    }
-}
-
-/// The longest part of `text` that has at most `len_max` bytes and ends between two characters.
-pub fn cut(text: &str, len_max: usize) -> &str {
-    let end = (0..=len_max.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or(0)]
-}
-
-fn pack(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
-fn text_to(words: &[AtomicU64], text: &str) {
-    assert!(text.len() <= words.len() * 8);
-    for (word, bytes) in words.iter().zip(text.as_bytes().chunks(8)) {
-        word.store(pack(bytes), Ordering::Relaxed);
-    }
-}
-
-fn text_from<const LEN: usize>(words: &[AtomicU64]) -> String<LEN> {
-    let bytes = words
-        .iter()
-        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
-    let bytes: Vec<u8, LEN> = bytes.take_while(|byte| *byte != 0).take(LEN).collect();
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Writes `values` behind the sequence number that stands in `words[0]`.
-fn write_under(words: &[AtomicU64], values: &[u64]) {
-    let sequence = words[0].load(Ordering::Relaxed) | 1;
-    words[0].store(sequence, Ordering::Relaxed);
-    // Release fence: who sees one of the values below also sees the odd number above.
-    fence(Ordering::Release);
-    for (word, value) in words[1..].iter().zip(values) {
-        word.store(*value, Ordering::Relaxed);
-    }
-    // Release: who sees the even number sees all the values.
-    words[0].store(sequence.wrapping_add(1), Ordering::Release);
-}
-
-/// Reads what [`write_under`] wrote. `None` when it stays half written.
-fn read_under(words: &[AtomicU64], values: &mut [u64]) -> Option<()> {
-    const TRIES: usize = 1000;
-    for _ in 0..TRIES {
-        let before = words[0].load(Ordering::Acquire);
-        for (value, word) in values.iter_mut().zip(&words[1..]) {
-            *value = word.load(Ordering::Relaxed);
-        }
-        // Acquire fence: if a value above was new, the number read below is its odd one or later.
-        fence(Ordering::Acquire);
-        if before % 2 == 0 && words[0].load(Ordering::Relaxed) == before {
-            return Some(());
-        }
-        std::hint::spin_loop();
-    }
-    None
 }
 
 /// The instant of a record's append on this boot's clock, in milliseconds, as well as it is known.
@@ -437,24 +296,6 @@ mod tests {
         board.cursor(3).set_place(&place);
         assert_eq!(board.place_of("kinesis"), Some(place));
         assert_eq!(board.place_of("file"), None);
-    }
-
-    #[test]
-    fn a_place_left_half_written_is_not_believed() {
-        let board = board();
-        board.cursor(0).set_name("file");
-        board.cursor(0).set_place(&Place {
-            position: 7,
-            ..Place::default()
-        });
-        let word = &board.cursor(0).words[CursorBoard::PLACE_AT];
-        word.store(word.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
-        assert_eq!(board.place_of("file"), None);
-        board.cursor(0).set_place(&Place {
-            position: 8,
-            ..Place::default()
-        });
-        assert_eq!(board.place_of("file").unwrap().position, 8);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Engine {
         }
         for (exporter, waker, orders) in assembly.exporters {
             let running = engine.spawn("forebay-export", orders, waker, move || {
-                run_exporter(exporter)
+                run_exporter(exporter);
             })?;
             engine.threads.lock().exporters.push(running);
         }
@@ -226,7 +226,7 @@ impl Engine {
             exporter.orders.stop();
             exporter.waker.wake();
         }
-        let deadline = start.plus(timeout - timeout / SYNCER_SHARE);
+        let deadline = start.plus(timeout.saturating_sub(timeout / SYNCER_SHARE));
         threads
             .exporters
             .retain_mut(|exporter| !exporter.join(&*self.clock, deadline));

@@ -163,8 +163,8 @@ impl<'a> Fields<'a> {
 
 /// A length as it is written. Every length here is bounded far below the type's limit.
 fn narrow<T: TryFrom<usize>>(len: usize) -> T {
-    match T::try_from(len) {
-        Ok(len) => len,
-        Err(_) => panic!("a length of {len} bytes is over its bound"),
-    }
+    let Ok(narrow) = T::try_from(len) else {
+        panic!("a length of {len} bytes is over its bound");
+    };
+    narrow
 }

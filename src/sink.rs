@@ -35,7 +35,7 @@ use crate::watermark::Waker;
 mod blocking;
 #[cfg(feature = "file")]
 pub mod file;
-#[cfg(any(feature = "file", feature = "stdout", feature = "cli"))]
+#[cfg(any(feature = "file", feature = "stdout"))]
 pub mod lines;
 #[cfg(feature = "stdout")]
 pub mod stdout;

@@ -9,7 +9,7 @@
 //! A [`Waker`] belongs to one thread that parks; anybody may wake it. A wake that comes while the
 //! thread is busy is kept, so looking for work and then parking loses nothing.
 //!
-//! This file is the only user of parking_lot; under loom its types come from loom (see `seam`).
+//! This file is the only user of `parking_lot`; under loom its types come from loom (see `seam`).
 
 use std::time::Duration;
 

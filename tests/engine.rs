@@ -31,7 +31,7 @@ impl Drop for Scratch {
 
 fn config(scratch: &Scratch, stream: &str) -> Config {
     let (data, run) = (scratch.join("data"), scratch.join("run"));
-    let text = format!(r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{stream}]}}"#,);
+    let text = format!(r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{stream}]}}"#);
     Config::from_json(&text).unwrap()
 }
 

@@ -38,7 +38,7 @@ pub fn main(mut arguments: Arguments) -> Done {
                     }
                 };
             }
-            argument => place(&mut [&mut path, &mut stream], &arguments, argument)?,
+            argument => place(&mut [&mut path, &mut stream], argument)?,
         }
     }
     let config = config(&required(path, "CONFIG")?)?;

@@ -16,7 +16,7 @@ example: forebay check forebay.json
 pub fn main(mut arguments: Arguments) -> Done {
     let mut path = None;
     while let Some(argument) = arguments.next()? {
-        place(&mut [&mut path], &arguments, argument)?;
+        place(&mut [&mut path], argument)?;
     }
     let config = config(&required(path, "CONFIG")?)?;
     let inputs = config.inputs(InputConfig::read)?;

@@ -59,12 +59,12 @@ pub fn main(mut arguments: Arguments) -> Done {
                 seconds = u32::try_from(arguments.number()?).unwrap_or(u32::MAX);
             }
             Argument::Option(name) if name == "dir" => {
-                dir = Some(PathBuf::from(arguments.value()?))
+                dir = Some(PathBuf::from(arguments.value()?));
             }
             Argument::Option(name) if name == "keep" => keeps = true,
             // The child's own: when the demo began, on the boot clock.
             Argument::Option(name) if name == "child" => child_since = Some(arguments.number()?),
-            argument => return Err(arguments.unknown(&argument)),
+            argument => return Err(Arguments::unknown(&argument)),
         }
     }
     if !(12..=600).contains(&seconds) {
@@ -253,10 +253,11 @@ impl Demo {
     fn board(&self) -> Result<Board, Failure> {
         let run = child::run_dir(&self.dir);
         let list = Real.open_dir(&run, false)?.list()?;
-        let name = list
-            .iter()
-            .map(|entry| &entry.name)
-            .find(|name| name.ends_with(".board"));
+        let name = list.iter().map(|entry| &entry.name).find(|name| {
+            Path::new(name)
+                .extension()
+                .is_some_and(|kind| kind == "board")
+        });
         let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         Ok(Board::new(Real.shared_by_other(&run.join(name))?))
     }
@@ -274,7 +275,7 @@ impl Demo {
             }
             park(Some(LOOK / 4));
         }
-        self.screen.end()?;
+        self.screen.lines = 0;
         // Its board outlives it.
         Ok(self.board()?.snapshot(None, self.clock.stamp()))
     }
@@ -413,13 +414,8 @@ impl Screen {
 
     /// A line that stays.
     fn say(&mut self, text: &str) -> Done {
-        self.end()?;
-        print(&format!("{text}\n"))
-    }
-
-    fn end(&mut self) -> Done {
         self.lines = 0;
-        Ok(())
+        print(&format!("{text}\n"))
     }
 }
 

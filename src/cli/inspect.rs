@@ -25,7 +25,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Option(name) if name == "json" => is_json = true,
-            argument => place(&mut [&mut path], &arguments, argument)?,
+            argument => place(&mut [&mut path], argument)?,
         }
     }
     let path = required(path, "DIR")?;

@@ -75,7 +75,7 @@ pub fn main(mut arguments: Arguments) -> Done {
                     }
                 };
             }
-            argument => place(&mut [&mut path], &arguments, argument)?,
+            argument => place(&mut [&mut path], argument)?,
         }
     }
     print_records(&required(path, "DIR")?, from, to, follows, format)

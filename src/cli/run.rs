@@ -43,7 +43,7 @@ pub fn main(mut arguments: Arguments) -> Done {
             Argument::Option(name) if name == "deadline" => {
                 deadline = Duration::from_secs(arguments.number()?);
             }
-            argument => place(&mut [&mut path], &arguments, argument)?,
+            argument => place(&mut [&mut path], argument)?,
         }
     }
     let config = config(&required(path, "CONFIG")?)?;

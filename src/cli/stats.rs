@@ -28,7 +28,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Option(name) if name == "json" => is_json = true,
-            argument => place(&mut [&mut path], &arguments, argument)?,
+            argument => place(&mut [&mut path], argument)?,
         }
     }
     let path = required(path, "CONFIG or DIR")?;
@@ -52,7 +52,7 @@ fn stores(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
         let name = path
             .canonicalize()
             .ok()
-            .and_then(|path| path.file_name().map(|n| n.to_owned()));
+            .and_then(|path| path.file_name().map(ToOwned::to_owned));
         let name = name.unwrap_or_else(|| path.as_os_str().to_owned());
         return Ok(vec![(name.to_string_lossy().into_owned(), path.to_owned())]);
     }

@@ -25,7 +25,7 @@ const BATCH_BYTES: usize = 1 << 20;
 pub fn main(mut arguments: Arguments) -> Done {
     let mut path = None;
     while let Some(argument) = arguments.next()? {
-        place(&mut [&mut path], &arguments, argument)?;
+        place(&mut [&mut path], argument)?;
     }
     let path = required(path, "DIR")?;
     let view = View::open(&path, Arc::new(Real), Arc::new(System::new()))?;

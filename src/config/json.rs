@@ -1,6 +1,6 @@
 //! JSON in which every value knows where it stands, so that an error can say so.
 //!
-//! serde_json does the reading; a value is kept as the slice of the document that it is
+//! `serde_json` does the reading; a value is kept as the slice of the document that it is
 //! (`RawValue`), and only what is asked for is looked into. So nesting costs no stack, and an error names
 //! line, column, path, value and rule: `15:21 streams[1].buffer.segmentBytes 5: must be 65536..=1073741824`.
 
@@ -113,7 +113,7 @@ impl<'a> Node<'a> {
         };
         for (key, raw) in fields.0 {
             if object.fields.iter().any(|(other, _)| *other == key) {
-                return Err(object.key_error(&key, raw.get(), "stands here twice"));
+                return Err(object.key_error(key, raw.get(), "stands here twice"));
             }
             let path = match self.path.as_str() {
                 "" => key.to_string(),
@@ -223,12 +223,13 @@ impl<'a> Object<'a> {
     pub fn finish(self) -> Result<()> {
         match self.fields.first() {
             None => Ok(()),
-            Some((key, node)) => Err(self.key_error(key, node.raw, "is not known here")),
+            Some((key, node)) => Err(self.key_error(key.clone(), node.raw, "is not known here")),
         }
     }
 
     /// An error about a key: at the key, where it stands in the document as it is.
-    fn key_error(&self, key: &Cow<'a, str>, value: &str, rule: &str) -> Error {
+    #[allow(clippy::needless_pass_by_value)] // which kind it is says where it stands
+    fn key_error(&self, key: Cow<'a, str>, value: &str, rule: &str) -> Error {
         let (line, column) = match key {
             Cow::Borrowed(key) => {
                 let (line, column) = self.node.place(key);

@@ -205,7 +205,7 @@ impl Board {
                 0 => 0,
                 since => now.mono_ms.saturating_sub(since),
             },
-            rejected_total: self.get(S::Rejected),
+            rejected_total: self.rejected(),
             poisoned_total: self.get(S::Poisoned),
             wakeups_total: self.get(S::Wakeups),
             dropped_quota: self.get(S::DroppedUnread),

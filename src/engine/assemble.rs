@@ -258,6 +258,10 @@ fn new_exporter(
 }
 
 /// Builds a sink; `None` when nothing is delivered.
+#[cfg_attr(
+    not(feature = "file"),
+    allow(unused_variables, clippy::unnecessary_wraps)
+)]
 fn build_sink(sink: &SinkConfig, config: &Config, world: &World) -> Result<Option<Box<dyn Sink>>> {
     match &sink.kind {
         SinkKind::None => Ok(None),

@@ -175,7 +175,7 @@ impl Host {
                 device: None,
                 value,
                 unit,
-            })
+            });
         };
         let Self { text, ticks, .. } = self;
         if let Some(text) = read(text, self.stat.as_ref()) {
@@ -364,7 +364,7 @@ mod tests {
         ] {
             seen.clear();
             processor(text, &mut last, &mut |name, value, _| {
-                seen.push((name, value))
+                seen.push((name, value));
             });
         }
         let expected = [

@@ -341,7 +341,7 @@ impl Reader {
         let is_scan = self.evidence.is_some();
         if is_scan || self.shared.ledger().covering(self.want).is_none() {
             let mut tail = self.take_from_tail(batch)?;
-            if !is_scan && matches!(tail, Tail::Nothing) && self.find_tail()? {
+            if !is_scan && matches!(tail, Tail::Nothing) && self.find_tail() {
                 tail = self.take_from_tail(batch)?;
             }
             match tail {
@@ -393,7 +393,7 @@ impl Reader {
             .map(|loss| loss.start)
             .find(|known| *known > start);
         let end = known.map_or(end, |known| known.min(end));
-        let wall_s = super::stamp_seconds(self.clock.stamp());
+        let wall_s = self.clock.stamp().wall_s();
         ledger.add(Loss {
             start,
             end,

@@ -247,7 +247,9 @@ impl Table {
             self.blocked.contains(number)
                 || self.rows.iter().any(|row| row.segment.number == *number)
         };
-        (1..).find(|number| !taken(number)).unwrap_or(u32::MAX)
+        (1..u32::MAX)
+            .find(|number| !taken(number))
+            .unwrap_or(u32::MAX)
     }
 
     /// Where the first segment ends; the last segment ends at `last_end`, if it is not written to.

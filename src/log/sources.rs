@@ -45,7 +45,7 @@ impl Sources {
     }
 
     /// Copies the durable positions into a checkpoint.
-    pub fn write_to(&self, entries: &mut Vec<SourceEntry, SOURCES_MAX>, shared: &Shared) {
+    pub fn copy(entries: &mut Vec<SourceEntry, SOURCES_MAX>, shared: &Shared) {
         entries.clone_from(&shared.sources());
     }
 }

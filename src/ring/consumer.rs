@@ -137,7 +137,7 @@ impl Consumer {
         unsafe {
             self.ring
                 .cells
-                .read(start, len as usize, |bytes| run.extend_from_slice(bytes))
+                .read(start, len as usize, |bytes| run.extend_from_slice(bytes));
         };
         Some(len > 0)
     }

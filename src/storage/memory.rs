@@ -47,6 +47,7 @@ impl Memory {
     }
 
     /// All of it as words that any thread or process may read and write at any time.
+    #[allow(clippy::cast_ptr_alignment)] // aligned to a page
     pub fn words(&self) -> &[AtomicU64] {
         let words = self.as_ptr().cast::<AtomicU64>();
         // SAFETY: the memory is valid and mapped writable for `len` bytes while `self` is borrowed, is

@@ -1,4 +1,4 @@
-//! A seeded generator (SplitMix64, Steele, Lea and Flood 2014): the same seed, the same world.
+//! A seeded generator (`SplitMix64`, Steele, Lea and Flood 2014): the same seed, the same world.
 
 #[derive(Clone, Debug)]
 pub struct Random(u64);

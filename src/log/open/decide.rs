@@ -11,7 +11,7 @@ use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason};
 use crate::log::batch::BatchBuffer;
 use crate::log::geometry::REACH_UNKNOWN;
 use crate::log::reader::{Ended, Evidence, Reader};
-use crate::log::{Shared, sources, stamp_seconds};
+use crate::log::{Shared, sources};
 
 /// What an open decides.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(in crate::log) fn decide(
     };
     let evidence = mark.max(scanned.evidence.mark);
     let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
-    let wall_s = stamp_seconds(clock.stamp());
+    let wall_s = clock.stamp().wall_s();
     let mut ledger = shared.ledger();
     for (start, gap_end) in scanned.gaps {
         // Below the evidence it was durable once, above it nobody can tell.

@@ -239,11 +239,11 @@ impl Reader {
 
     /// Looks through the whole segment for the tail slots of the present life, once. Whether there are
     /// any that were not known.
-    pub(super) fn find_tail(&mut self) -> io::Result<bool> {
-        let Some(at) = &self.at else { return Ok(false) };
+    pub(super) fn find_tail(&mut self) -> bool {
+        let Some(at) = &self.at else { return false };
         let (segment, life) = (at.segment.clone(), at.life);
         if at.tail > 0 || at.searched == life {
-            return Ok(false);
+            return false;
         }
         let mut tail = 0;
         for slot in HEADER_COPIES..segment.pages {
@@ -259,6 +259,6 @@ impl Reader {
         if let Some(at) = &mut self.at {
             (at.searched, at.tail) = (life, tail);
         }
-        Ok(tail > 0)
+        tail > 0
     }
 }

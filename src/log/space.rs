@@ -1,0 +1,201 @@
+//! Space: a spare before it is needed, a segment given up when there is none, files freed behind the head.
+
+use std::io;
+use std::time::Duration;
+
+use super::shared::Freed;
+use super::spare::{self, Spare};
+use super::{Log, Trouble, geometry};
+use crate::counters::StreamCounter;
+use crate::format::{Loss, PAGE_SIZE, Reason};
+use crate::segment;
+
+/// How long a file system that was full is left alone before a segment is made again.
+const NO_SPACE_PAUSE: Duration = Duration::from_secs(5);
+
+impl Log {
+    /// A segment's file to write to: the spare, a new one, or the oldest.
+    pub(super) fn take_spare(&mut self) -> Result<Spare, Trouble> {
+        loop {
+            if let Err(error) = self.prepare_up_to(u64::MAX) {
+                // No reason to drop what is stored: the medium may recover.
+                self.shared.durable.fail();
+                return Err(Trouble::Failed("prepare segment", error));
+            }
+            if let Some(spare) = self.spare.take() {
+                return Ok(spare);
+            }
+            self.give_up_oldest()?;
+        }
+    }
+
+    /// Does so many steps towards a spare that is ready; none when there is one, or no room for it.
+    fn prepare_up_to(&mut self, steps: u64) -> io::Result<()> {
+        for _ in 0..steps {
+            if self.spare.is_none() {
+                self.spare = self.new_spare()?;
+            }
+            let Some(spare) = self.spare.as_mut().filter(|spare| !spare.is_ready()) else {
+                return Ok(());
+            };
+            let step = spare.step();
+            let zeros = spare.take_written_bytes();
+            self.board.add(StreamCounter::WrittenBytes, zeros);
+            self.board.add(StreamCounter::PreparedBytes, zeros);
+            if let Err(error) = step {
+                if let Some(spare) = self.spare.take() {
+                    // A file that stays is found at the next open.
+                    let _ = spare.remove(&*self.dir);
+                }
+                self.no_space_or(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to make a new segment, if there is room for one.
+    fn new_spare(&mut self) -> io::Result<Option<Spare>> {
+        let (pages, number) = self.shared.with_table(|table| {
+            (
+                self.geometry.next_pages(table.newest_pages()),
+                table.free_number(),
+            )
+        });
+        if !self.has_room(pages) {
+            return Ok(None);
+        }
+        match Spare::create(&*self.dir, number, pages) {
+            Ok(spare) => Ok(Some(spare)),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    self.shared.with_table(|table| table.block(number));
+                }
+                self.no_space_or(error).map(|()| None)
+            }
+        }
+    }
+
+    /// A file system without room is left alone for a while, as if the quota were full. Any other error
+    /// is given back.
+    fn no_space_or(&mut self, error: io::Error) -> io::Result<()> {
+        let no_space = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        if !no_space {
+            return Err(error);
+        }
+        log::warn!("{}: no new segment: {error}", self.options.name);
+        self.no_space_until = self.clock.mono().plus(NO_SPACE_PAUSE);
+        Ok(())
+    }
+
+    /// Whether quota and file system have room for so many pages more, as far as it is known.
+    fn has_room(&self, pages: u32) -> bool {
+        let taken = self.shared.with_table(|table| table.total_pages());
+        self.geometry.has_room(taken, pages) && self.clock.mono() >= self.no_space_until
+    }
+
+    /// Frees the oldest segment, if it may go: it was acknowledged, or the oldest records are dropped.
+    fn give_up_oldest(&mut self) -> Result<(), Trouble> {
+        assert!(!self.is_active);
+        let last_end = Some(self.durable());
+        let Some(to) = self.shared.with_table(|table| table.first_end(last_end)) else {
+            return Err(Trouble::Full);
+        };
+        let wanted = self.slowest();
+        if wanted.is_none_or(|position| position < to) {
+            if !self.options.drop_oldest {
+                return Err(Trouble::Full);
+            }
+            self.drop_below(to, wanted, Reason::Quota);
+        }
+        self.shared.set_head(to.max(self.shared.head()));
+        self.checkpoint_as(false)
+    }
+
+    /// Writes down that the records below `to` are gone, of which the slowest cursor stands at `wanted`.
+    fn drop_below(&mut self, to: u64, wanted: Option<u64>, reason: Reason) {
+        let start = wanted.unwrap_or(0).max(self.shared.head());
+        let wall_s = self.clock.stamp().wall_s();
+        let mut ledger = self.shared.ledger();
+        let count = (to - start) - ledger.covered(start, to);
+        ledger.add(Loss {
+            start,
+            end: to,
+            count,
+            wall_s,
+            reason,
+        });
+        drop(ledger);
+        if wanted.is_none() {
+            self.board.add(StreamCounter::DroppedUnread, count);
+        }
+        log::debug!("{}: dropped {count} records below {to}", self.options.name);
+    }
+
+    /// Frees the segments behind the durable head.
+    pub(super) fn free(&mut self) {
+        // The last segment is freed too when it is full and left.
+        let last_end = (!self.is_active).then(|| self.durable());
+        let mut is_any = false;
+        while let Some(freed) = self
+            .shared
+            .with_table(|table| table.remove_first(self.durable_head, last_end))
+        {
+            is_any = true;
+            self.keep(freed);
+        }
+        if is_any {
+            self.report_space();
+        }
+    }
+
+    /// Keeps a freed segment as the spare, if there is none and it is as good as a new one would be;
+    /// removes it otherwise.
+    fn keep(&mut self, freed: Freed) {
+        let Freed {
+            segment,
+            is_suspect,
+        } = freed;
+        let is_right = segment.pages == self.geometry.pages || !self.has_room(self.geometry.pages);
+        if self.spare.is_none() && is_right && !is_suspect {
+            self.spare = Some(Spare::of_segment(segment));
+            return;
+        }
+        let (number, name) = (segment.number, segment::file_name(segment.number));
+        drop(segment);
+        // A name may be used again only when its removal is durable.
+        self.shared.with_table(|table| table.block(number));
+        match self.dir.remove(&name).and_then(|()| self.dir.sync()) {
+            Ok(()) => self.shared.with_table(|table| table.unblock(number)),
+            Err(error) => log::warn!("{}: remove {name} failed: {error}", self.options.name),
+        }
+    }
+
+    /// Works on the spare, about as much as the records since the last call need. Never more than a few
+    /// steps for each 256 KiB of them.
+    pub fn prepare(&mut self) {
+        if self.is_active {
+            let written = std::mem::take(&mut self.unprepared);
+            if let Err(error) = self.prepare_up_to(1 + 2 * written / spare::STEP_SIZE as u64) {
+                // The roll will try again, and say so if it fails.
+                log::warn!("{}: prepare segment failed: {error}", self.options.name);
+            }
+        }
+    }
+
+    /// Counts what the store takes on disk.
+    pub(super) fn report_space(&mut self) {
+        let pages = self.shared.with_table(|table| table.total_pages());
+        let active = self.writer.as_ref().filter(|_| self.is_active);
+        let active = active.map_or(0, |writer| u64::from(writer.segment().pages));
+        let spare = self
+            .spare
+            .as_ref()
+            .map_or(0, |spare| u64::from(spare.pages()));
+        self.sealed_bytes = (pages - active) * PAGE_SIZE as u64;
+        let bytes = (pages + spare) * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
+        self.board.set(StreamCounter::AllocatedBytes, bytes);
+    }
+}
