@@ -1,0 +1,58 @@
+//! What tests on a real file system share.
+
+#![allow(dead_code)] // each test uses what it needs
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forebay::Config;
+
+/// How long anything may take here that ends by itself.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// A directory of its own for a test, gone when it ends.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("forebay-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The text of a configuration whose data lie here.
+    pub fn document(&self, streams: &str) -> String {
+        let (data, run) = (self.join("data"), self.join("run"));
+        format!(
+            r#"{{"dataDir": "{}", "runDir": "{}", "streams": [{streams}]}}"#,
+            data.display(),
+            run.display()
+        )
+    }
+
+    pub fn config(&self, streams: &str) -> Config {
+        Config::from_json(&self.document(streams)).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits until `f` says yes. Panics when that takes longer than [`LIMIT`].
+pub fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if f() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    panic!("{what}: not within {LIMIT:?}");
+}

@@ -1,0 +1,157 @@
+//! The hot path allocates nothing: `append` never, syncer and exporter not after they have warmed up.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use common::{LIMIT, Scratch, wait_until};
+use forebay::{Engine, Record, Source};
+
+/// Counts what all threads allocate, and what this one does.
+struct Counting;
+
+static ALL: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static HERE: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALL.fetch_add(1, Ordering::Relaxed);
+    let _ = HERE.try_with(|here| here.set(here.get() + 1));
+}
+
+// SAFETY: all calls go to the system's allocator as they are; counting neither allocates nor unwinds.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test at a time: the threads of another would be counted too.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn all() -> u64 {
+    ALL.load(Ordering::Relaxed)
+}
+
+fn here() -> u64 {
+    HERE.with(Cell::get)
+}
+
+/// Once the stream has its first large segment and every buffer has its size, records go from `append` to
+/// the file of the sink without one allocation in any thread. A roll may allocate (names, a file's
+/// handle), within a bound.
+#[test]
+fn records_go_all_the_way_without_an_allocation() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new("no-alloc");
+    let out = scratch.join("out.ndjson");
+    let stream = format!(
+        r#"{{"name": "telemetry", "batch": {{"maxLatencyMs": 5}},
+            "buffer": {{"fsyncIntervalMs": 20, "checkpointMs": 50}},
+            "sink": {{"type": "file", "path": "{}", "maxFileBytes": 0, "fsync": "never"}}}}"#,
+        out.display()
+    );
+    let engine = Engine::open(&scratch.config(&stream)).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    let payload = [7u8; 100];
+    let properties: [(&str, &[u8]); 1] = [("unit", b"bar")];
+    let mut time_ms = 0;
+    let mut append = |count: u64| {
+        for _ in 0..count {
+            time_ms += 1;
+            let record = Record {
+                key: b"pump-7",
+                time_ms,
+                payload: &payload,
+                properties: &properties,
+                source: Some(Source {
+                    name: "tail",
+                    position: &time_ms.to_le_bytes(),
+                }),
+            };
+            while stream.append_record(&record).is_err() {
+                std::thread::yield_now();
+            }
+            while stream.append(b"pump-7", time_ms, &payload).is_err() {
+                std::thread::yield_now();
+            }
+        }
+    };
+
+    // Segments grow from 1 MiB to 64 MiB: the seventh is the first of full size.
+    let rolls = |stream: &forebay::Stream| stream.shared().segments().len();
+    while stream.stats().allocated_bytes < 100 << 20 {
+        append(20_000);
+    }
+    stream.flush(LIMIT).unwrap();
+    wait_until("delivery", || stream.stats().backlog == 0);
+
+    let (all_before, here_before) = (all(), here());
+    let before = stream.stats();
+    for _ in 0..10 {
+        append(2_000);
+        stream.flush(LIMIT).unwrap();
+    }
+    let appended = here() - here_before;
+    wait_until("delivery", || stream.stats().backlog == 0);
+    // What this thread allocated while it waited is its own: a snapshot has lists.
+    let others = (all() - all_before) - (here() - here_before);
+    let after = stream.stats();
+    assert_eq!(after.exported_total - before.exported_total, 40_000);
+    assert!(after.syncs_total - before.syncs_total >= 10);
+    assert_eq!(appended, 0, "append and flush allocate nothing");
+    assert_eq!(others, 0, "syncer and exporter allocate nothing");
+
+    // A roll at least.
+    let segments = rolls(&stream);
+    let (all_before, here_before) = (all(), here());
+    while rolls(&stream) == segments {
+        append(20_000);
+    }
+    let per_roll = (all() - all_before) - (here() - here_before);
+    assert!(per_roll <= 64, "{per_roll} allocations for a roll");
+    engine.close(LIMIT).unwrap();
+}
+
+/// A refusal allocates nothing either: a producer that meets a full ring goes on as fast as before.
+#[test]
+fn a_refusal_allocates_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new("no-alloc-refused");
+    let stream = r#"{"name": "telemetry", "sink": {"type": "none"},
+        "buffer": {"maxBufferedBytes": 65536, "fsyncIntervalMs": 60000}}"#;
+    let engine = Engine::open(&scratch.config(stream)).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    let payload = [7u8; 10_000];
+    let before = here();
+    let mut refused = 0;
+    for _ in 0..20_000 {
+        refused += u64::from(stream.append(b"", 0, &payload).is_err());
+    }
+    assert_eq!(here(), before);
+    assert!(refused > 0, "the ring was never full");
+    assert_eq!(stream.stats().rejected_total, refused);
+    engine.close(LIMIT).unwrap();
+}
