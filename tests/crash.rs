@@ -201,6 +201,33 @@ fn power_may_go_after_any_operation_when_nothing_is_dropped() {
     assert!(count > 100, "only {count} operations");
 }
 
+/// A board that never gets far loses nothing of what it had stored: crashes in a row use up neither
+/// pages nor segments, however many there are.
+#[test]
+fn a_hundred_crashes_in_a_row_burn_no_backlog() {
+    let mut world = World::new(seed(4), SETUP);
+    world.run(60, End::Close);
+    let look = |world: &mut World| {
+        let session = world.open().unwrap();
+        let log = session.log();
+        let segments = log.shared().segments();
+        let last = segments.last().map(|segment| segment.base);
+        let seen = (log.shared().head(), segments.len(), last);
+        drop(session);
+        world.disk.power_cut();
+        world.clock.reboot();
+        seen
+    };
+    let before = look(&mut world);
+    assert!(before.1 > 1, "{before:?}");
+    for _ in 0..100 {
+        world.run(0, End::PowerCut);
+    }
+    let written = world.disk.ops();
+    assert_eq!(look(&mut world), before);
+    assert!(world.disk.ops() - written < 40, "an open writes little");
+}
+
 /// Random lives of stores, with failing syncs and garbage, cut at random.
 fn random_life(seed: u64, control: Control) {
     let mut random = Random::new(seed);

@@ -227,27 +227,35 @@ impl Reader {
         if slot >= end {
             return self.at_end(end, batch);
         }
+        let Some(header) = self.look(slot, end)? else {
+            self.skip_page();
+            return Ok(None);
+        };
+        self.visit(&header, batch)
+    }
+
+    /// The header of a page, if it belongs there. What cannot be read is an error, or no page, as it was
+    /// asked for. A scan notes what it shows.
+    fn look(&mut self, slot: u32, end: u32) -> io::Result<Option<PageHeader>> {
+        let Some(at) = &self.at else { return Ok(None) };
+        let forgives = self.forgives();
         let header = match self.pages.page(&at.segment, slot, end) {
             Ok(page) => page.map(|(header, _)| header),
-            Err(error) if self.evidence.is_none() && !self.gives_up_unreadable => {
-                return Err(error);
-            }
+            Err(error) if !forgives => return Err(error),
             Err(_) => {
                 self.observe(|evidence| evidence.unreadable += 1);
                 None
             }
         };
-        let Some(header) = header else {
-            self.skip_page();
-            return Ok(None);
-        };
-        self.observe(|evidence| {
-            evidence.mark = evidence.mark.max(header.mark);
-            evidence.life = evidence.life.max(header.life);
-            evidence.first_max = evidence.first_max.max(header.first);
-            evidence.end_slot = slot + 1;
-        });
-        self.visit(&header, batch)
+        if let Some(header) = &header {
+            self.observe(|evidence| {
+                evidence.mark = evidence.mark.max(header.mark);
+                evidence.life = evidence.life.max(header.life);
+                evidence.first_max = evidence.first_max.max(header.first);
+                evidence.end_slot = evidence.end_slot.max(slot + 1);
+            });
+        }
+        Ok(header)
     }
 
     /// Looks at the page at the reader's place.
@@ -407,6 +415,11 @@ impl Reader {
             end - 1
         );
         gap(end, Reason::Damage)
+    }
+
+    /// What cannot be read counts as not there.
+    fn forgives(&self) -> bool {
+        self.evidence.is_some() || self.gives_up_unreadable
     }
 
     fn observe(&mut self, f: impl FnOnce(&mut Evidence)) {

@@ -12,7 +12,7 @@ pub const READ_AHEAD_PAGES: u32 = 16;
 /// Reads pages through a small buffer.
 ///
 /// A page that verified is kept: at its own place it never changes while its segment has that life. One
-/// that did not is read again, since it may have been written in between.
+/// that did not is read again, since it may have been written in between, unless nobody writes yet.
 pub struct PageReader {
     buffer: Buffer,
     store: u64,
@@ -22,8 +22,8 @@ pub struct PageReader {
 }
 
 impl PageReader {
-    /// A reader of the pages of a store, whose id begins with `store`. `from_medium` reads around the
-    /// page cache. Allocates its buffer.
+    /// A reader of the pages of a store, whose id begins with `store`. `from_medium`: around the
+    /// page cache, and nobody writes meanwhile. Allocates its buffer.
     pub fn new(store: u64, from_medium: bool) -> io::Result<Self> {
         let buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE)?;
         Ok(Self {
@@ -49,7 +49,8 @@ impl PageReader {
         if !was_held {
             self.load(segment, slot, end.min(segment.pages).max(slot + 1))?;
         }
-        if self.check(segment, slot).is_none() && was_held {
+        // While a store is opened nobody writes, and most of a new segment is not written yet.
+        if was_held && !self.from_medium && self.check(segment, slot).is_none() {
             self.load(segment, slot, end.min(segment.pages).max(slot + 1))?;
         }
         Ok(self

@@ -57,7 +57,12 @@ impl Reader {
             return Ok(Found::All);
         };
         let end = self.end_slot(Some(at)).max(slot + 1);
-        let Some((header, bytes)) = self.pages.page(&at.segment, slot, end)? else {
+        let forgives = self.forgives();
+        let page = match self.pages.page(&at.segment, slot, end) {
+            Err(error) if !forgives => return Err(error),
+            page => page.ok().flatten(),
+        };
+        let Some((header, bytes)) = page else {
             return Ok(Found::Bad {
                 until: self.want + 1,
             });
@@ -93,16 +98,19 @@ impl Reader {
                 if record_end > PAGE_SIZE {
                     batch.stage(0, &bytes[place..]);
                     let have = PAGE_SIZE - place;
-                    return match self.take_rest(slot, &record, have, batch)? {
-                        true => {
-                            batch.push(offset, stamp, &record);
-                            self.want += 1;
-                            Ok(Found::All)
-                        }
-                        false => Ok(Found::Bad {
+                    let Some(last) = self.take_rest(slot, &record, have, batch)? else {
+                        return Ok(Found::Bad {
                             until: header.end(),
-                        }),
+                        });
                     };
+                    batch.push(offset, stamp, &record);
+                    self.want += 1;
+                    // Nothing more begins before the page in which it ends: going back would read all
+                    // of it again.
+                    if let Some(at) = self.at.as_mut().filter(|at| at.slot == slot) {
+                        at.slot = last;
+                    }
+                    return Ok(Found::All);
                 }
                 if !at.seal.verifies(offset, &bytes[place..record_end]) {
                     return Ok(Found::Bad { until: offset + 1 });
@@ -116,14 +124,15 @@ impl Reader {
         Ok(Found::All)
     }
 
-    /// Collects what a record that begins in page `slot` has in later pages. Whether it verifies.
+    /// Collects what a record that begins in page `slot` has in later pages. `None` when it does not
+    /// verify; else the page with which reading goes on.
     fn take_rest(
         &mut self,
         slot: u32,
         record: &RecordHeader,
         have: usize,
         batch: &mut BatchBuffer,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Option<u32>> {
         let size = record.size as usize;
         let mut done = have;
         let mut next = slot + 1;
@@ -144,32 +153,31 @@ impl Reader {
             };
             for slot in home.into_iter().chain(tails) {
                 if self.stage_rest(slot, done, size, batch)? {
-                    return Ok(true);
+                    return Ok(Some(home.unwrap_or(next)));
                 }
                 // Versions change: never from the buffer.
                 self.pages.forget();
             }
-            return Ok(false);
+            return Ok(None);
         }
     }
 
     /// The page at its own place, from `next` on, that goes on with the wanted record behind `done` bytes.
     fn find_rest(&mut self, next: u32, done: usize) -> io::Result<Option<u32>> {
-        let Some(at) = &mut self.at else {
+        let Some(at) = &self.at else {
             return Ok(None);
         };
-        let segment = at.segment.clone();
-        let (life, end) = (at.life, self.end_slot(self.at.as_ref()));
+        let (life, end) = (at.life, self.end_slot(Some(at)));
         for slot in next..end {
-            match self.pages.page(&segment, slot, end)? {
+            match self.look(slot, end)? {
                 // An unwritten tail slot, or damage.
                 None => {}
-                Some((header, _)) if header.is_tail => {
+                Some(header) if header.is_tail => {
                     if let Some(at) = self.at.as_mut().filter(|_| header.life == life) {
                         at.tail = header.tail;
                     }
                 }
-                Some((header, _)) if goes_on(&header, life, self.want, done) => {
+                Some(header) if goes_on(&header, life, self.want, done) => {
                     return Ok(Some(slot));
                 }
                 Some(_) => break,
@@ -188,7 +196,12 @@ impl Reader {
     ) -> io::Result<bool> {
         let Some(at) = &self.at else { return Ok(false) };
         let end = self.end_slot(Some(at)).max(slot + 1);
-        let Some((header, bytes)) = self.pages.page(&at.segment, slot, end)? else {
+        let forgives = self.forgives();
+        let page = match self.pages.page(&at.segment, slot, end) {
+            Err(error) if !forgives => return Err(error),
+            page => page.ok().flatten(),
+        };
+        let Some((header, bytes)) = page else {
             return Ok(false);
         };
         if !goes_on(&header, at.life, self.want, done) {
