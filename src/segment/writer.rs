@@ -62,6 +62,7 @@ pub struct SegmentWriter {
     version: u32,
     /// Pages closed since the last sync.
     closed: u32,
+    pad_from: u32,
     /// Nothing of the segment's present life is durable but its header.
     is_fresh: bool,
     written_bytes: u64,
@@ -99,6 +100,7 @@ impl SegmentWriter {
             is_tail_used: false,
             version: 0,
             closed: 0,
+            pad_from: PAD_FROM,
             is_fresh: true,
             written_bytes: 0,
             segment,
@@ -363,7 +365,7 @@ impl SegmentWriter {
     /// records, because the segment is left.
     pub fn flush(&mut self, seal: bool) -> io::Result<()> {
         if self.is_unwritten {
-            let pad = seal || self.closed >= PAD_FROM;
+            let pad = seal || self.closed >= self.pad_from;
             if !pad && self.page.tail == 0 && self.page.slot + TAIL_SLOTS < self.segment.pages {
                 self.write_stage()?;
                 self.page.tail = self.page.slot;
@@ -405,6 +407,12 @@ impl SegmentWriter {
         }
         self.closed = 0;
         Ok(())
+    }
+
+    /// Another rule than [`PAD_FROM`], for those who measure it.
+    #[doc(hidden)]
+    pub fn set_pad_from(&mut self, pad_from: u32) {
+        self.pad_from = pad_from;
     }
 
     /// Pages written from now on say that everything below `mark` was durable.
