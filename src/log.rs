@@ -50,6 +50,7 @@ pub use open::{LOCK_NAME, Opened, Opening, Report, open};
 pub use reader::{Ended, Gap, Reader};
 pub use shared::Shared;
 use sources::Sources;
+pub use spare::STEP_SIZE;
 use spare::Spare;
 pub use view::{Summary, View};
 

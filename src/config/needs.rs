@@ -4,7 +4,7 @@ use super::{Needs, SinkKind, StreamConfig};
 use crate::counters::Board;
 use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, SLOT_SIZE};
 use crate::ring::Ring;
-use crate::segment::{READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
+use crate::segment::{Io, READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
 
 /// What the tables of a log take besides: segments, cursors, ledger, sources.
 const LOG_TABLES: u64 = 192 * 1024;
@@ -17,7 +17,11 @@ impl Needs {
         let stage = (STAGE_PAGES * PAGE_SIZE) as u64;
         let fixed = Ring::memory_len(buffer.ring_bytes, buffer.max_buffered_records) as u64
             + stage
-            + WINDOW_SIZE as u64
+            + if buffer.io == Some(Io::Map) {
+                WINDOW_SIZE as u64
+            } else {
+                0
+            }
             + SLOT_SIZE as u64
             + Board::LEN as u64
             + LOG_TABLES;
