@@ -181,6 +181,7 @@ mod simulated {
         pub(crate) unsafe fn write(&self, position: u32, bytes: &[u8]) {
             for (index, byte) in bytes.iter().enumerate() {
                 let at = (position & self.mask) as usize + index;
+                // SAFETY: the caller owns these bytes; loom sees it if somebody else has them, too.
                 self.units[at / 8].with_mut(|unit| unsafe { (*unit)[at % 8] = *byte });
             }
         }
@@ -192,6 +193,7 @@ mod simulated {
             f: impl FnOnce(&[u8]) -> R,
         ) -> R {
             let from = (position & self.mask) as usize;
+            // SAFETY: nobody writes committed bytes; loom sees it if somebody does.
             let byte = |at: usize| self.units[at / 8].with(|unit| unsafe { (*unit)[at % 8] });
             f(&(from..from + len).map(byte).collect::<Vec<_>>())
         }

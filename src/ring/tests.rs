@@ -1,3 +1,5 @@
+//! The ring in plain threads; `tests/ring_loom.rs` has its orderings.
+
 use super::*;
 use std::thread;
 
