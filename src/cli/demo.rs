@@ -333,7 +333,8 @@ impl Demo {
             row(
                 "device",
                 format!(
-                    "{} written for {} of payload ({per_byte:.2} a byte), {} once to prepare segments, {} syncs",
+                    "{} written for {} of payload ({per_byte:.2} a byte), \
+                     {} once to prepare segments, {} syncs",
                     bytes(written),
                     bytes(payload),
                     bytes(prepared),
