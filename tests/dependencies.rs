@@ -1,0 +1,136 @@
+//! What the crate is built of, as cargo resolves it for this machine.
+//!
+//! `G-001`, `G-035`: the engine runs in its host's process, in threads that block; an async runtime would
+//! bring a second scheduler, and megabytes. `L-68`, `L-69`, `L-70`: agents of 37 to 149 MB are what small
+//! gateways suffer from; each direct dependency stands below with the reason for which it is there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// The direct dependencies.
+const DIRECT: [(&str, &str); 12] = [
+    ("base64", "bytes that are not text, in lines of JSON"),
+    (
+        "crc32fast",
+        "checksums at the speed of the memory, on every target",
+    ),
+    (
+        "crossbeam-channel",
+        "bounded channels for orders and events",
+    ),
+    (
+        "heapless",
+        "names and sets of a fixed size, without allocation",
+    ),
+    ("lexopt", "arguments, in a few kilobytes"),
+    ("log", "where the host wants to hear of it"),
+    ("memmap2", "maps, for rings, shared counters and segments"),
+    ("parking_lot", "locks that do not poison and are small"),
+    ("rustix", "system calls without a C library in between"),
+    (
+        "serde",
+        "the visitor that keeps a value's place in the configuration",
+    ),
+    (
+        "serde_json",
+        "reads JSON without recursion, and writes its strings",
+    ),
+    ("signal-hook", "the binary ends in order on SIGTERM"),
+];
+
+/// What only the features bring.
+const OPTIONAL: [&str; 3] = ["base64", "lexopt", "signal-hook"];
+
+/// Runtimes, their parts, and the clients that stand on them.
+const ASYNC: [&str; 22] = [
+    "actix-rt",
+    "async-executor",
+    "async-global-executor",
+    "async-io",
+    "async-std",
+    "compio",
+    "embassy-executor",
+    "futures-executor",
+    "futures-util",
+    "glommio",
+    "h2",
+    "hyper",
+    "hyper-util",
+    "io-uring",
+    "mio",
+    "monoio",
+    "polling",
+    "reqwest",
+    "smol",
+    "tokio",
+    "tokio-util",
+    "tower",
+];
+
+/// The names of the packages that a build needs, without their versions.
+fn packages(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .args([
+            "tree",
+            "--offline",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .args(arguments)
+        .output()
+        .expect("cargo can be run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).expect("names are text");
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let names: BTreeSet<_> = names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    assert!(names.contains("forebay"), "{text}");
+    names
+}
+
+fn find<'a>(packages: &'a BTreeSet<String>, unwanted: &[&str]) -> Vec<&'a str> {
+    let names = packages.iter().map(String::as_str);
+    names.filter(|name| unwanted.contains(name)).collect()
+}
+
+/// `G-001`: an embedded library, no daemon. `G-035`: clients that block.
+#[test]
+fn no_async_runtime_is_in_the_tree() {
+    let packages = packages(&["--all-features"]);
+    assert_eq!(find(&packages, &ASYNC), [""; 0]);
+}
+
+#[test]
+fn a_runtime_would_be_found() {
+    let packages = ["forebay", "mio", "tokio"].map(str::to_owned).into();
+    assert_eq!(find(&packages, &ASYNC), ["mio", "tokio"]);
+}
+
+#[test]
+fn the_direct_dependencies_are_those_that_have_a_reason() {
+    let mut packages = packages(&["--all-features", "--depth", "1"]);
+    packages.remove("forebay");
+    let known = DIRECT.map(|(name, _)| name.to_owned());
+    assert_eq!(packages, BTreeSet::from(known));
+}
+
+/// `G-054`, `L-69`: what a build leaves out, it does not carry.
+#[test]
+fn a_build_without_features_needs_nothing_optional() {
+    let bare = packages(&["--no-default-features"]);
+    assert_eq!(find(&bare, &OPTIONAL), [""; 0]);
+    for (feature, needs) in [("file", "base64"), ("stdout", "base64"), ("cli", "lexopt")] {
+        let packages = packages(&["--no-default-features", "--features", feature]);
+        assert_eq!(packages.contains("lexopt"), feature == "cli", "{feature}");
+        assert!(packages.contains(needs), "{feature}");
+    }
+}
