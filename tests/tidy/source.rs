@@ -64,7 +64,9 @@ impl Source {
         let mut lines = Lexer::new(text).lines();
         let is_test =
             path.starts_with("src/") && (path.ends_with("/tests.rs") || path.contains("/tests/"));
-        lines.iter_mut().for_each(|line| line.is_test = is_test);
+        for line in &mut lines {
+            line.is_test = is_test;
+        }
         let mut source = Self {
             path: path.to_owned(),
             lines,
