@@ -137,7 +137,14 @@ impl<'a> Node<'a> {
 
     /// A string.
     pub fn string(&self) -> Result<String> {
-        serde_json::from_str(self.raw).map_err(|_| self.error("must be a string"))
+        serde_json::from_str(self.raw).map_err(|_| {
+            let is_secret = |mut object: Object<'_>| object.take("$secret").is_some();
+            if self.object().is_ok_and(is_secret) {
+                self.error("secrets are not available in this version")
+            } else {
+                self.error("must be a string")
+            }
+        })
     }
 
     /// One of a few words.
@@ -177,8 +184,8 @@ impl<'a> Node<'a> {
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// A whole number, however it is written. `None` when it is none, or beyond what a double can hold
-    /// exactly.
+    /// A whole number, however it is written. `None` when it is none, or has a fraction and is so large
+    /// that a double may stand for several.
     pub fn integer(&self) -> Option<i128> {
         const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
         if let Ok(number) = self.raw.parse::<i128>() {
@@ -186,7 +193,7 @@ impl<'a> Node<'a> {
         }
         let number: f64 = serde_json::from_str(self.raw).ok()?;
         #[allow(clippy::cast_possible_truncation)] // whole and within 2^53
-        let whole = (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i128);
+        let whole = (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i128);
         whole
     }
 }
@@ -381,6 +388,8 @@ mod tests {
             "1e300",
             "1e999",
             "9007199254740993.0e3",
+            // A double cannot tell it from 2^53.
+            "9007199254740993.0",
             "null",
             "[]",
         ] {
