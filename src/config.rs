@@ -25,7 +25,7 @@ mod needs;
 mod sinks;
 mod stream;
 
-use json::Node;
+use json::{Node, Object};
 pub use sinks::{SinkConfig, SinkKind};
 pub use stream::{Batch, Buffer, Delivery, Fsync, OnFull, StreamConfig, Volatile};
 
@@ -75,12 +75,19 @@ impl Config {
             config.warnings.push(text.to_owned());
             return Ok(config);
         }
-        config.read(&streaming.unwrap_or(document), text)?;
+        let ours = if let Some(node) = streaming {
+            node.object()?
+        } else {
+            // What is left of it is null, which is as good as not there.
+            let mut root = document.object()?;
+            root.take("streaming");
+            root
+        };
+        config.read(ours, text)?;
         Ok(config)
     }
 
-    fn read(&mut self, node: &Node<'_>, text: &str) -> Result<()> {
-        let mut object = node.object()?;
+    fn read(&mut self, mut object: Object<'_>, text: &str) -> Result<()> {
         let data_dir = match object.take_set("dataDir") {
             Some(node) => path(&node)?,
             None => PathBuf::from("/var/lib/forebay"),
@@ -212,14 +219,20 @@ pub struct Needs {
 
 /// A path that is not empty.
 pub(crate) fn path(node: &Node<'_>) -> Result<PathBuf> {
-    let text = node.string()?;
+    let text = text(node)?;
     if text.is_empty() || text.contains('\0') {
         return Err(node.error("must be a path"));
     }
+    Ok(PathBuf::from(text))
+}
+
+/// A string in which a later version resolves templates.
+fn text(node: &Node<'_>) -> Result<String> {
+    let text = node.string()?;
     if text.contains('{') {
         return Err(node.error("templates are not available in this version"));
     }
-    Ok(PathBuf::from(text))
+    Ok(text)
 }
 
 /// A time in milliseconds.

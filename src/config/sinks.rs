@@ -3,7 +3,7 @@
 use heapless::String as Name;
 
 use super::json::{Node, Object};
-use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name};
+use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name, text};
 #[cfg(any(feature = "file", feature = "stdout"))]
 use crate::sink::lines::LineFormat;
 
@@ -116,10 +116,7 @@ fn read(
             format: line_format(&mut object)?,
         }),
         "callback" => {
-            let id = object
-                .take_set("id")
-                .map(|node| node.string())
-                .transpose()?;
+            let id = object.take_set("id").map(|node| text(&node)).transpose()?;
             SinkKind::Callback(id.unwrap_or_else(|| sink_name.as_str().to_owned()))
         }
         _ => SinkKind::None,
