@@ -1,1 +1,125 @@
+//! What the configuration takes, what it says to what it does not take, and what its page says.
 
+use super::*;
+
+mod documents;
+mod fields;
+mod garbage;
+mod page;
+
+/// The object in which a field stands, as the tables name it.
+const PLACES: [(&str, &str); 12] = [
+    ("document", ""),
+    ("stream", "streams[0]"),
+    ("buffer", "streams[0].buffer"),
+    ("batch", "streams[0].batch"),
+    ("delivery", "streams[0].delivery"),
+    ("sink", "streams[0].sink"),
+    ("file", "streams[0].sink"),
+    ("stdout", "streams[0].sink"),
+    ("callback", "streams[0].sink"),
+    ("input", "inputs[0]"),
+    ("stdin", "inputs[0]"),
+    ("host", "inputs[0]"),
+];
+
+/// Whether this build knows the fields of a place.
+fn is_compiled_in(place: &str) -> bool {
+    match place {
+        "file" => cfg!(feature = "file"),
+        "stdout" => cfg!(feature = "stdout"),
+        "input" | "stdin" | "host" => cfg!(feature = "cli"),
+        _ => true,
+    }
+}
+
+/// A field's whole path in [`document`].
+fn path_of(place: &str, key: &str) -> String {
+    let (_, path) = PLACES.iter().find(|(name, _)| *name == place).unwrap();
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("{path}{dot}{key}")
+}
+
+/// A small document that is right, with `field` (`"key":value`, if any) on a line of its own at the
+/// place. What the place cannot do without is there, but for `key`.
+fn document(place: &str, key: &str, field: &str) -> String {
+    let object = |own: bool, others: &[(&str, &str)]| {
+        let others = others.iter().filter(|(name, _)| !own || *name != key);
+        let mut fields: Vec<_> = others
+            .map(|(name, value)| format!("\"{name}\":{value}"))
+            .collect();
+        if own && !field.is_empty() {
+            fields.push(format!("\n{field}"));
+        }
+        format!("{{{}}}", fields.join(","))
+    };
+    let is = |name| place == name;
+    let kind = |kind, other: &str| {
+        if is(kind) {
+            format!("\"{kind}\"")
+        } else {
+            other.to_owned()
+        }
+    };
+    let sink = match place {
+        "file" => object(true, &[("type", "\"file\""), ("path", "\"out/lines\"")]),
+        "stdout" | "callback" => object(true, &[("type", &kind(place, ""))]),
+        _ => object(is("sink"), &[("type", "\"none\"")]),
+    };
+    let mut stream = vec![("name", "\"s\"".to_owned())];
+    if !(is("stream") && key == "sinks") {
+        stream.push(("sink", sink));
+    }
+    for section in ["buffer", "batch", "delivery"] {
+        if is(section) {
+            stream.push((section, object(true, &[])));
+        }
+    }
+    let stream: Vec<_> = stream
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    let streams = format!("[{}]", object(is("stream"), &stream));
+    let input = [("type", &*kind("host", "\"stdin\"")), ("stream", "\"s\"")];
+    let inputs = format!(
+        "[{}]",
+        object(["input", "stdin", "host"].contains(&place), &input)
+    );
+    let mut top = vec![("streams", &*streams)];
+    if ["input", "stdin", "host"].contains(&place) {
+        top.push(("inputs", &*inputs));
+    }
+    object(is("document"), &top)
+}
+
+/// Reads a document, its inputs included where this build has them.
+fn read(text: &str) -> Result<Config> {
+    let config = Config::from_json(text)?;
+    #[cfg(feature = "cli")]
+    config.inputs(crate::input::InputConfig::read)?;
+    Ok(config)
+}
+
+/// The text of the error that a document brings.
+fn error(text: &str) -> String {
+    match read(text) {
+        Ok(_) => panic!("was taken: {text}"),
+        Err(error) => {
+            assert_eq!(error.code(), Code::Config, "{text}");
+            error.to_string()
+        }
+    }
+}
+
+/// Everything that a document says, for comparing.
+fn meaning(text: &str) -> String {
+    let config = read(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    #[cfg(feature = "cli")]
+    let inputs = config.inputs(crate::input::InputConfig::read).unwrap();
+    #[cfg(not(feature = "cli"))]
+    let inputs = ();
+    let Config {
+        streams, run_dir, ..
+    } = &config;
+    format!("{streams:#?} {run_dir:?} {inputs:?}")
+}

@@ -1,0 +1,291 @@
+//! Every field with what is wrong for it, and the whole text of the error.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Place, key, value, and the rule that the value breaks. A field without a row here is an error.
+const BAD: &str = r#"
+document | streams | 5 | must be an array
+document | streaming | 5 | must be an object
+document | streaming | [] | must be an object
+document | dataDir | 5 | must be a string
+document | dataDir | "" | must be a path
+document | dataDir | "a\u0000b" | must be a path
+document | dataDir | "/data/{ThingName}" | templates are not available in this version
+document | dataDir | {"$secret":"x"} | secrets are not available in this version
+document | runDir | [] | must be a string
+document | runDir | "" | must be a path
+document | inputs | {} | must be an array
+document | secretsDir | "/etc/secrets" | not available in this version
+document | vars | {} | not available in this version
+stream | name | 5 | must be a string
+stream | name | null | must be a string
+stream | name | "" | must be 1 to 249 letters, digits, dots, underscores and hyphens
+stream | name | "a/b" | must be 1 to 249 letters, digits, dots, underscores and hyphens
+stream | name | "ä" | must be 1 to 249 letters, digits, dots, underscores and hyphens
+stream | name | ".." | must be 1 to 249 letters, digits, dots, underscores and hyphens
+stream | name | "{ThingName}" | must be 1 to 249 letters, digits, dots, underscores and hyphens
+stream | sink | 5 | must be an object
+stream | sink | [] | must be an object
+stream | sinks | {} | must be an array
+stream | buffer | 5 | must be an object
+stream | batch | [] | must be an object
+stream | delivery | "x" | must be an object
+stream | deadLetters | {"maxBytes":16777216} | not available in this version
+buffer | type | "tape" | must be "disk" or "memory"
+buffer | type | 5 | must be "disk" or "memory"
+buffer | type | "memory" | not available in this version
+buffer | path | 5 | must be a string
+buffer | path | "" | must be a path
+buffer | path | "/data/{ComponentName}" | templates are not available in this version
+buffer | segmentBytes | 65535 | must be 65536..=1073741824
+buffer | segmentBytes | 1073741825 | must be 65536..=1073741824
+buffer | segmentBytes | 65536.5 | must be 65536..=1073741824
+buffer | segmentBytes | "64M" | must be 65536..=1073741824
+buffer | segmentBytes | -65536 | must be 65536..=1073741824
+buffer | segmentBytes | 1e999 | must be 65536..=1073741824
+buffer | segmentBytes | 99999999999999999999999 | must be 65536..=1073741824
+buffer | maxDiskBytes | 8388607 | must be 8388608..=70368744177664
+buffer | maxDiskBytes | 70368744177665 | must be 8388608..=70368744177664
+buffer | maxAgeSecs | 3600 | not available in this version
+buffer | onFull | "dropNewest" | must be "dropOldest" or "block" or "rejectNew"
+buffer | onFull | "block" | not available in this version
+buffer | blockTimeoutMs | 5 | not available in this version
+buffer | fsync | "never" | must be "always" or "perBatch" or "interval"
+buffer | fsync | true | must be "always" or "perBatch" or "interval"
+buffer | fsyncIntervalMs | 0 | must be 1..=86400000
+buffer | fsyncIntervalMs | 500.5 | must be 1..=86400000
+buffer | syncTimeoutMs | 0 | must be 1..=86400000
+buffer | syncTimeoutMs | 86400001 | must be 1..=86400000
+buffer | ring | "public" | must be "private" or "shared"
+buffer | ring | "shared" | not available in this version
+buffer | checkpointMs | 9 | must be 10..=86400000
+buffer | checkpointMs | "5s" | must be 10..=86400000
+buffer | io | "direct" | must be "auto" or "mmap" or "write"
+buffer | maxBufferedRecords | 1 | must be 2..=33554432
+buffer | maxBufferedRecords | 33554433 | must be 2..=33554432
+buffer | maxBufferedBytes | 4095 | must be 4096..=1073741824
+buffer | maxBufferedBytes | 1073741825 | must be 4096..=1073741824
+buffer | maxRecordBytes | 0 | must be 1..=1048576
+buffer | maxRecordBytes | 1048577 | must be 1..=1048576
+buffer | reserve | "half" | must be "none" or "all"
+buffer | reserve | "all" | not available in this version
+buffer | minFreeBytes | -1 | must be 0..=18446744073709551615
+buffer | minFreeBytes | 1 | not available in this version
+buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"
+buffer | strict | "yes" | must be true or false
+buffer | strict | true | not available in this version
+batch | maxRecords | 0 | must be 1..=100000
+batch | maxRecords | 500.5 | must be 1..=100000
+batch | maxBytes | 0 | must be 1..=67108864
+batch | maxBytes | 67108865 | must be 1..=67108864
+batch | maxLatencyMs | -1 | must be 0..=86400000
+batch | maxLatencyMs | 86400001 | must be 0..=86400000
+batch | compression | "gzip" | must be "none" or "zstd"
+batch | compression | "zstd" | not available in this version
+delivery | maxRetries | -2 | must be -1 or 0..=4294967295
+delivery | maxRetries | -1.5 | must be -1 or 0..=4294967295
+delivery | maxRetries | "all" | must be -1 or 0..=4294967295
+delivery | maxRetries | 10 | not available in this version
+delivery | backoffBaseMs | 0 | must be 1..=86400000
+delivery | backoffMaxMs | 49 | must be 50..=86400000
+delivery | pollIntervalMs | 0 | must be 1..=86400000
+delivery | ordering | "key" | must be "stream" or "perKey" or "none"
+delivery | ordering | "perKey" | not available in this version
+delivery | maxInFlight | 0 | must be 1..=8
+delivery | maxInFlight | 9 | must be 1..=8
+delivery | maxInFlight | 2 | not available in this version
+sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
+sink | type | "redis" | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
+sink | type | "kinesis" | this build does not have the feature "kinesis"
+sink | type | "kafka" | this build does not have the feature "kafka"
+sink | name | "" | must be 1 to 64 letters, digits, dots, underscores and hyphens
+sink | name | "a b" | must be 1 to 64 letters, digits, dots, underscores and hyphens
+sink | name | 5 | must be a string
+sink | startAt | "now" | must be "oldest" or "newest"
+sink | required | 1 | must be true or false
+file | path | null | must be a string
+file | path | "" | must be a path
+file | path | "/" | must be the path of a file
+file | path | "out/.." | must be the path of a file
+file | path | "{env:HOME}/x" | templates are not available in this version
+file | format | "csv" | must be "ndjson" or "raw"
+file | maxFileBytes | -1 | must be 0..=1099511627776
+file | maxFileBytes | 1099511627777 | must be 0..=1099511627776
+file | rollEverySecs | 31622401 | must be 0..=31622400
+file | maxFiles | 1000001 | must be 0..=1000000
+file | fsync | "always" | must be "perBatch" or "never"
+stdout | format | "text" | must be "ndjson" or "raw"
+callback | id | 5 | must be a string
+callback | id | "{ThingName}" | templates are not available in this version
+input | type | "syslog" | must be "stdin" or "host"
+input | stream | 5 | must be a string
+stdin | key | 5 | must be a string
+stdin | format | "json" | must be "lines" or "ndjson"
+host | ratePerSecond | 0 | must be 1..=100000
+host | ratePerSecond | 100001 | must be 1..=100000
+"#;
+
+/// The rows of [`BAD`] that this build can show.
+fn rows() -> impl Iterator<Item = [&'static str; 4]> {
+    let rows = BAD.lines().filter(|line| !line.is_empty());
+    let rows = rows.map(|line| {
+        let mut cells = line.splitn(4, " | ");
+        [(); 4].map(|()| cells.next().expect("four cells"))
+    });
+    rows.filter(|[place, ..]| is_compiled_in(place))
+}
+
+/// Place and key of every field.
+pub(super) fn fields() -> BTreeSet<(&'static str, &'static str)> {
+    rows().map(|[place, key, ..]| (place, key)).collect()
+}
+
+/// `G-007`, `G-013`, `G-014`, `G-058`, `L-78`: nothing that is wrong is taken for something else.
+#[test]
+fn a_bad_value_is_an_error_that_names_place_path_value_and_rule() {
+    for [place, key, value, rule] in rows() {
+        let text = document(place, key, &format!("\"{key}\":{value}"));
+        let (column, path) = (key.len() + 4, path_of(place, key));
+        assert_eq!(error(&text), format!("2:{column} {path} {value}: {rule}"));
+    }
+}
+
+/// What the table holds is right but for the value: without it nothing is wrong.
+#[test]
+fn the_documents_around_the_bad_values_are_right() {
+    for (place, _) in fields() {
+        assert!(read(&document(place, "", "")).is_ok(), "{place}");
+    }
+}
+
+#[test]
+fn a_field_that_stands_twice_is_an_error_with_its_place() {
+    for (place, key) in fields() {
+        let text = document(place, key, &format!("\"{key}\":1,\n\"{key}\":2"));
+        let path = path_of(place, key);
+        assert_eq!(error(&text), format!("3:1 {path}: stands here twice"));
+    }
+}
+
+/// `G-012`: a typing error never turns a setting off.
+#[test]
+fn an_unknown_key_is_an_error_with_its_place() {
+    for (place, _) in PLACES.iter().filter(|(place, _)| is_compiled_in(place)) {
+        for key in ["fsnyc", "Name", "", "$x", "ä"] {
+            let text = document(place, key, &format!("\"{key}\":{{\"a\":[1]}}"));
+            let path = path_of(place, key);
+            assert_eq!(error(&text), format!("2:1 {path}: is not known here"));
+        }
+    }
+}
+
+/// A key that is known elsewhere is as unknown as any other.
+#[test]
+fn a_field_in_another_place_is_not_known() {
+    for (place, key) in fields() {
+        for (other, _) in PLACES.iter().filter(|(other, _)| is_compiled_in(other)) {
+            let is_common = match *other {
+                "file" | "stdout" | "callback" => "sink",
+                "stdin" | "host" => "input",
+                other => other,
+            };
+            // The smallest input is one of these.
+            let is_there = if *other == "input" { "stdin" } else { other };
+            let is_known = [*other, is_common, is_there]
+                .iter()
+                .any(|at| fields().contains(&(at, key)));
+            if is_known {
+                continue;
+            }
+            let text = document(other, key, &format!("\"{key}\":1"));
+            let path = path_of(other, key);
+            assert_eq!(
+                error(&text),
+                format!("2:1 {path}: is not known here"),
+                "{place}"
+            );
+        }
+    }
+}
+
+/// `G-010`, `G-011`: what need not be there may be null.
+#[test]
+fn null_means_the_default() {
+    for (place, key) in fields() {
+        let needed = matches!(
+            (place, key),
+            ("document", "streams") | ("stream", "name" | "sink" | "sinks") | ("file", "path")
+        ) || ["sink", "input"].contains(&place) && ["type", "stream"].contains(&key);
+        if !needed {
+            let text = document(place, key, &format!("\"{key}\":null"));
+            assert_eq!(
+                meaning(&text),
+                meaning(&document(place, "", "")),
+                "{place}.{key}"
+            );
+        }
+    }
+}
+
+/// The strings in a file's code that could be keys or words.
+#[cfg(all(feature = "file", feature = "stdout", feature = "cli"))]
+fn words_in(source: &'static str) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    for line in source.lines() {
+        let code = line
+            .split("//")
+            .next()
+            .unwrap_or_default()
+            .replace("\\\"", "  ");
+        assert_eq!(
+            code.len(),
+            line.split("//").next().unwrap_or_default().len()
+        );
+        for (at, text) in code.split('"').enumerate() {
+            let start = text.as_bytes().first().copied().unwrap_or(b' ');
+            if at % 2 == 1
+                && start.is_ascii_lowercase()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric())
+            {
+                let at = line.find(text).expect("it is part of the line");
+                found.insert(&line[at..at + text.len()]);
+            }
+        }
+    }
+    found
+}
+
+/// Keys and words of the code, and those that the tables know: a new one needs a row here and a line in
+/// `docs/configuration.md`.
+#[test]
+#[cfg(all(feature = "file", feature = "stdout", feature = "cli"))]
+fn every_key_in_the_code_has_a_bad_value_here() {
+    let mut in_code = words_in(include_str!("../../config.rs"));
+    in_code.extend(words_in(include_str!("../sinks.rs")));
+    in_code.extend(words_in(include_str!("../stream.rs")));
+    for source in [
+        include_str!("../../input.rs"),
+        include_str!("../../input/stdin.rs"),
+        include_str!("../../input/host.rs"),
+    ] {
+        let lines = source.lines();
+        let reads = lines.filter(|line| {
+            [".take_set(", ".required(", ".word("]
+                .iter()
+                .any(|call| line.contains(call))
+        });
+        in_code.extend(reads.flat_map(words_in));
+    }
+    let keys: BTreeSet<_> = fields().into_iter().map(|(_, key)| key).collect();
+    let mut known = page::words();
+    known.extend(&keys);
+    let missing: Vec<_> = in_code.difference(&known).collect();
+    assert!(
+        missing.is_empty(),
+        "in the code, but in no table: {missing:?}"
+    );
+    let gone: Vec<_> = keys.difference(&in_code).collect();
+    assert!(gone.is_empty(), "in a table, but not in the code: {gone:?}");
+}
