@@ -1,0 +1,294 @@
+//! What is written where.
+
+use super::*;
+
+/// Whatever becomes of the version on its way, the two newest durable ones are whole.
+#[test]
+fn tail_slots_rotate_and_the_two_newest_durable_versions_stay() {
+    let mut bench = Bench::new(Io::Write, 3);
+    let home = HEADER_COPIES + TAIL_SLOTS;
+    let mut durable: Vec<u32> = Vec::new();
+    for _ in 0..12 {
+        let before = bench.records();
+        // Handed over twice: the second version replaces the first, which is not durable.
+        let mut version = 0;
+        for _ in 0..2 {
+            bench.append(40);
+            bench.disk.take_writes();
+            bench.writer.flush(false).unwrap();
+            let writes = bench.disk.take_writes();
+            let [(slot, 1)] = writes[..] else {
+                panic!("not one page: {writes:?}")
+            };
+            version = slot;
+            assert!((HEADER_COPIES..home).contains(&slot), "{slot}");
+            let newest = durable.iter().rev().take(2);
+            assert!(
+                newest.into_iter().all(|kept| *kept != slot),
+                "{slot} after {durable:?}"
+            );
+            assert!(bench.disk.with_torn(slot, || bench.records() == before));
+        }
+        bench.writer.sync().unwrap();
+        durable.push(version);
+        bench.check();
+    }
+    let headers = bench.headers();
+    assert_eq!(headers.len(), 3, "versions only: the page is not full");
+    assert!(
+        headers
+            .iter()
+            .all(|header| header.is_tail && header.tail == HEADER_COPIES)
+    );
+
+    // Filled, it goes to its own place, once.
+    bench.disk.take_writes();
+    while bench.writer.end_slot() == home {
+        bench.append(500);
+        bench.sync();
+    }
+    let writes = bench.disk.take_writes();
+    assert_eq!(
+        writes.iter().filter(|write| write.0 == home).count(),
+        1,
+        "{writes:?}"
+    );
+    bench.check();
+}
+
+#[test]
+fn a_flush_without_new_records_writes_nothing() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.sync();
+    assert_eq!(bench.disk.take_writes(), []);
+    assert!(bench.writer.is_fresh() && !bench.writer.is_dirty());
+    bench.append(10);
+    assert!(bench.writer.is_dirty());
+    bench.sync();
+    assert!(!bench.writer.is_fresh() && !bench.writer.is_dirty());
+    let (writes, syncs) = (bench.disk.take_writes().len(), bench.disk.syncs());
+    assert_eq!(
+        (writes, syncs, bench.writer.take_written_bytes()),
+        (1, 1, PAGE_SIZE as u64)
+    );
+    bench.sync();
+    assert_eq!((bench.disk.take_writes().len(), bench.disk.syncs()), (0, 1));
+}
+
+#[test]
+fn a_sync_that_closed_four_pages_pads_the_last_one() {
+    for closed in [PAD_FROM - 1, PAD_FROM, PAD_FROM + 5] {
+        let mut bench = Bench::new(Io::Write, 3);
+        let begins = bench.writer.end_slot();
+        while bench.writer.end_slot() < begins + closed {
+            bench.append(1000);
+        }
+        bench.sync();
+        let pads = closed >= PAD_FROM;
+        let tails = bench
+            .headers()
+            .iter()
+            .filter(|header| header.is_tail)
+            .count();
+        assert_eq!(tails, usize::from(!pads), "{closed}");
+        let expected = if pads {
+            closed + 1
+        } else {
+            closed + TAIL_SLOTS
+        };
+        assert_eq!(bench.writer.end_slot(), begins + expected, "{closed}");
+        // What comes next begins a page of its own, or goes on with the one in the tail slots.
+        bench.append(10);
+        bench.sync();
+        bench.check();
+    }
+}
+
+#[test]
+fn a_segment_that_is_left_is_sealed_at_its_own_place() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.append(10);
+    bench.sync();
+    bench.append(10);
+    bench.writer.flush(true).unwrap();
+    bench.writer.sync().unwrap();
+    let home = bench
+        .headers()
+        .into_iter()
+        .find(|header| !header.is_tail)
+        .unwrap();
+    assert_eq!(
+        (home.slot, home.first, home.count),
+        (HEADER_COPIES + TAIL_SLOTS, BASE, 2)
+    );
+    bench.check();
+}
+
+/// What `fits` allows stays in the file; what it refuses would not.
+#[test]
+fn what_fits_stays_in_the_segment() {
+    for seed in 0..40u64 {
+        let mut bench = Bench::new(Io::Write, 3);
+        for step in 0.. {
+            let len = body(seed, 1)[0] as usize * 37 * (step % 5) % 9000;
+            if !bench.writer.fits(len) {
+                break;
+            }
+            bench.append(len);
+            if (seed + step as u64).is_multiple_of(3) {
+                bench.sync();
+            }
+        }
+        bench.writer.flush(true).unwrap();
+        bench.writer.sync().unwrap();
+        assert_eq!(bench.disk.pages(), PAGES, "the file did not grow");
+        assert!(bench.writer.end_slot() <= PAGES);
+        bench.check();
+    }
+    let bench = Bench::new(Io::Write, 3);
+    let all = (PAGES - HEADER_COPIES) as usize * PAGE_BODY_SIZE - RECORD_HEADER_SIZE;
+    assert!(bench.writer.fits(all) && !bench.writer.fits(all + 1));
+}
+
+/// A map and positional writes make the same file, and so does a map that cannot be had.
+#[test]
+fn all_ways_to_write_write_the_same_bytes() {
+    let run = |io, maps| {
+        let mut bench = Bench::on(Disk::new(PAGES), io, 3);
+        bench.disk.allow_maps(maps);
+        for len in [10, 9000, 0, 4000, 20_000, 7, 7, 7, 100_000, 1] {
+            bench.append(len);
+            bench.sync();
+        }
+        bench.check();
+        (bench.disk.bytes(), bench.disk.windows())
+    };
+    let (bytes, windows) = run(Io::Write, true);
+    assert_eq!(windows, 0);
+    let (mapped, windows) = run(Io::Map, true);
+    assert!(mapped == bytes && windows > 0);
+    let (without, windows) = run(Io::Map, false);
+    assert!(without == bytes && windows == 0);
+}
+
+/// A record counts from its page's stamp, so one that cannot begins another page.
+#[test]
+fn a_record_whose_time_does_not_agree_begins_a_page() {
+    let at = |mono_ms| stamp(mono_ms);
+    let same = [
+        at(100),
+        at(100),
+        at(90_000),
+        Stamp {
+            wall_ms: at(90_000).wall_ms + 1000,
+            ..at(90_000)
+        },
+    ];
+    for next in same {
+        let mut bench = Bench::new(Io::Write, 3);
+        bench.append_at(10, at(100));
+        bench.append_at(10, next);
+        assert_eq!(bench.writer.end_slot(), HEADER_COPIES, "{next:?}");
+    }
+    for next in [
+        Stamp { boot: 8, ..at(100) },
+        at(99),
+        Stamp {
+            wall_ms: 0,
+            ..at(100)
+        },
+        Stamp {
+            wall_ms: at(100).wall_ms + 1001,
+            ..at(100)
+        },
+        Stamp {
+            wall_ms: at(100).wall_ms - 1001,
+            ..at(100)
+        },
+        at(100 + (1 << 32)),
+    ] {
+        let mut bench = Bench::new(Io::Write, 3);
+        bench.append_at(10, at(100));
+        bench.append_at(10, next);
+        assert_eq!(bench.writer.end_slot(), HEADER_COPIES + 1, "{next:?}");
+        bench.sync();
+        assert_eq!(bench.headers().last().unwrap().stamp, next);
+        bench.check();
+    }
+}
+
+#[test]
+fn pages_carry_the_mark_that_was_announced_before() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.append(10);
+    bench.sync();
+    bench.writer.set_mark(BASE + 1);
+    bench.append(10);
+    bench.sync();
+    let marks: Vec<_> = bench.headers().iter().map(|header| header.mark).collect();
+    assert_eq!(marks, [BASE, BASE + 1]);
+}
+
+/// `L-121`: the log decides what follows; the segment says it and promises nothing.
+#[test]
+fn a_sync_that_fails_makes_nothing_durable() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.append(10);
+    bench.disk.fail_syncs(true);
+    bench.writer.flush(false).unwrap();
+    assert!(bench.writer.sync().is_err());
+    assert!(bench.writer.is_fresh() && bench.writer.is_dirty());
+}
+
+#[test]
+fn a_writer_turns_to_another_segment() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.append(10);
+    bench.sync();
+    let disk = Disk::new(PAGES);
+    let file = Arc::new(disk.clone());
+    let segment = Segment {
+        file,
+        number: 2,
+        base: bench.next,
+        life: 4,
+        pages: PAGES,
+    };
+    let next = bench.next;
+    bench.writer.turn_to(segment, HEADER_COPIES, 4, next);
+    assert!(bench.writer.is_fresh() && !bench.writer.is_dirty());
+    bench.disk = disk;
+    bench.bodies.clear();
+    bench.append(10);
+    bench.sync();
+    bench.check();
+    assert_eq!(bench.headers()[0].base, next);
+}
+
+#[test]
+#[should_panic(expected = "lives never decrease")]
+fn a_life_below_the_segments_is_a_broken_invariant() {
+    let mut bench = Bench::new(Io::Write, 3);
+    let segment = bench.writer.segment().clone();
+    bench.writer.turn_to(segment, HEADER_COPIES, 2, BASE);
+}
+
+#[test]
+fn names_of_files_have_one_number_and_numbers_one_name() {
+    for number in [1, 999_999, 1_000_000, u32::MAX] {
+        assert_eq!(file_number(&file_name(number)), Some(number));
+    }
+    for name in [
+        "segment-",
+        "segment-1",
+        "segment-000000",
+        "segment-0000001",
+        "segment-00000x",
+        "segment-+00001",
+        "spare-000001",
+        "segment-4294967296",
+        "segment-000001.bak",
+    ] {
+        assert_eq!(file_number(name), None, "{name}");
+    }
+}
