@@ -26,7 +26,8 @@ pub struct PageHeader {
     pub first: u64,
     /// The first offset that was not durable, announced before this page was written.
     pub mark: u64,
-    /// When the first record that starts here was appended; records count from it.
+    /// When the first record that starts here was appended; records count from it. Where none starts,
+    /// when the one was that goes on here.
     pub stamp: Stamp,
     /// Which page of the file this is.
     pub slot: u32,

@@ -203,7 +203,7 @@ impl SegmentWriter {
                 .seal
                 .checksum(record.offset, &[&bytes[4..], record.body]);
             bytes[..4].copy_from_slice(&sum.to_le_bytes());
-            self.append_over_pages(record, &bytes)?;
+            self.append_over_pages(record, &bytes, stamp)?;
         }
         self.is_unwritten = true;
         Ok(())
@@ -214,10 +214,11 @@ impl SegmentWriter {
         &mut self,
         record: &Draft<'_>,
         header: &[u8; RECORD_HEADER_SIZE],
+        stamp: Stamp,
     ) -> io::Result<()> {
         let mut done = 0;
-        self.copy(record, header, &mut done)?;
-        self.copy(record, record.body, &mut done)?;
+        self.copy(record, header, stamp, &mut done)?;
+        self.copy(record, record.body, stamp, &mut done)?;
         // The page in which it ended was begun by it.
         self.page.start = offset_in_page(self.fill);
         Ok(())
@@ -238,10 +239,18 @@ impl SegmentWriter {
     }
 
     /// Copies a part of a record behind the `done` bytes before it, over as many pages as it takes.
-    fn copy(&mut self, record: &Draft<'_>, mut part: &[u8], done: &mut u32) -> io::Result<()> {
+    fn copy(
+        &mut self,
+        record: &Draft<'_>,
+        mut part: &[u8],
+        stamp: Stamp,
+        done: &mut u32,
+    ) -> io::Result<()> {
         while !part.is_empty() {
             if self.fill == PAGE_SIZE {
                 self.close_page(record.offset + 1, *done)?;
+                // Until a record starts there, what goes on there says when.
+                self.page.stamp = stamp;
             }
             let (now, later) = part.split_at(part.len().min(PAGE_SIZE - self.fill));
             let at = self.staged * PAGE_SIZE + self.fill;

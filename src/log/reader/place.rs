@@ -93,7 +93,8 @@ impl Reader {
     }
 
     /// The offset from which on records were appended at or after `wall_ms`, or a little before: where
-    /// the time of day was unknown or went back, reading starts too early rather than too late.
+    /// the time of day was unknown, reading starts too early rather than too late. Where it went back,
+    /// records from before that may be passed over.
     pub fn seek_time(&mut self, wall_ms: u64) -> io::Result<u64> {
         let is_before =
             |header: &PageHeader| header.stamp.wall_ms > 0 && header.stamp.wall_ms < wall_ms;

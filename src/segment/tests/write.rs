@@ -292,3 +292,20 @@ fn names_of_files_have_one_number_and_numbers_one_name() {
         assert_eq!(file_number(name), None, "{name}");
     }
 }
+
+/// A page in which no record starts had the stamp of a record before the one that goes on in it, so
+/// that reading from a time on began behind records that were meant.
+#[test]
+fn a_page_that_only_goes_on_has_the_stamp_of_its_record() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.append_at(10, stamp(100));
+    bench.append_at(3 * PAGE_SIZE, stamp(9000));
+    bench.append_at(10, stamp(9500));
+    bench.sync();
+    let headers = bench.headers();
+    let home = headers.iter().filter(|header| !header.is_tail);
+    let stamps: Vec<_> = home.map(|header| header.stamp.mono_ms).collect();
+    assert_eq!(stamps, [100, 9000, 9000]);
+    assert_eq!(headers.last().unwrap().count, 1);
+    bench.check();
+}
