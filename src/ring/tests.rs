@@ -4,7 +4,8 @@ use super::*;
 use std::thread;
 
 fn ring(size: u32, records_max: u32, first_offset: u64) -> (Arc<Ring>, Consumer) {
-    let memory = Memory::private(Ring::memory_len(size, records_max)).unwrap();
+    let memory =
+        Memory::private(Ring::memory_len(size, records_max)).expect("a few pages can be had");
     let options = Options {
         size,
         records_max,
