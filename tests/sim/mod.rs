@@ -3,7 +3,9 @@
 #![allow(dead_code)] // each test uses what it needs
 
 pub mod clock;
+pub mod delivery;
 pub mod oracle;
 pub mod random;
 pub mod session;
+pub mod sink;
 pub mod storage;

@@ -1,5 +1,6 @@
 //! A run of the engine's disk side over the simulated disk, in one thread, with the oracle beside it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Session {
     pub reader: Reader,
     pub report: Report,
     pub orders: Arc<Orders>,
+    /// What the syncer's last turn left to wait for.
+    pub next: syncer::Next,
     pub gaps: Vec<Gap>,
     batch: BatchBuffer,
 }
@@ -43,12 +46,25 @@ pub struct Session {
 pub struct Setup {
     pub drop_oldest: bool,
     pub io: Io,
+    pub checkpoint_interval: Duration,
 }
 
 pub const SETUP: Setup = Setup {
     drop_oldest: true,
     io: Io::Write,
+    checkpoint_interval: CHECKPOINT_INTERVAL,
 };
+
+/// The name of a cursor, and whether a new one starts at the newest record.
+pub type CursorSetup = (
+    heapless::String<{ forebay::counters::CURSOR_NAME_MAX }>,
+    bool,
+);
+
+/// A board that nobody has written to.
+pub fn new_board() -> Board {
+    Board::new(Memory::private(Board::LEN).unwrap())
+}
 
 pub fn options(setup: Setup) -> Options {
     Options {
@@ -79,17 +95,24 @@ impl Session {
     /// Opens the store. `None` when the power went meanwhile, or an operation was made to fail.
     pub fn open(disk: &SimDisk, clock: &Arc<SimClock>, setup: Setup) -> Option<Self> {
         let cursors = [("file".try_into().unwrap(), false)];
-        let board = |_: StoreId| {
-            Ok((
-                Board::new(Memory::private(Board::LEN)?),
-                "nowhere".to_owned(),
-            ))
-        };
+        Self::open_with(disk, clock, setup, &cursors, new_board())
+    }
+
+    /// The same with other cursors, and with what stands on a board.
+    pub fn open_with(
+        disk: &SimDisk,
+        clock: &Arc<SimClock>,
+        setup: Setup,
+        cursors: &[CursorSetup],
+        board: Board,
+    ) -> Option<Self> {
+        let board = Cell::new(Some(board));
+        let board = |_: StoreId| Ok((board.take().unwrap(), "nowhere".to_owned()));
         let opened = log::open(Opening {
             dir: disk.dir(),
             clock: clock.clone(),
             options: options(setup),
-            cursors: &cursors,
+            cursors,
             board: &board,
             pid: 1,
         });
@@ -116,7 +139,7 @@ impl Session {
             opened.board.clone(),
             syncer::Options {
                 sync_interval: INTERVAL,
-                checkpoint_interval: CHECKPOINT_INTERVAL,
+                checkpoint_interval: setup.checkpoint_interval,
             },
         );
         let orders = Arc::new(Orders::default());
@@ -129,6 +152,7 @@ impl Session {
             reader: Reader::new(shared, clock.clone()).unwrap(),
             report: opened.report,
             orders,
+            next: syncer::Next::Woken,
             gaps: Vec::new(),
             batch: BatchBuffer::new(100, 100_000, BODY_MAX as usize).unwrap(),
         })
@@ -156,7 +180,7 @@ impl Session {
     /// Lets time pass and makes a turn. False when the power went.
     pub fn step(&mut self, oracle: &mut Oracle, wait: Duration) -> bool {
         self.clock.advance(wait);
-        self.syncer.step();
+        self.next = self.syncer.step();
         let durable = self.log().durable();
         // What an operation announced before the power went was announced.
         oracle.announce(durable);

@@ -1,0 +1,164 @@
+//! What a sink did not accept is sent again, and nothing else.
+
+use std::time::Duration;
+
+use forebay::clock::Clock;
+use forebay::counters::SinkState;
+use forebay::sink::Link;
+
+use super::Bench;
+use crate::sim::sink::{Panics, Plan, Say, When};
+
+const ACCEPT: Say = Say::Accept;
+const RETRY: Say = Say::Retry(None);
+
+/// `G-098`, `G-101`, `G-110`, `L-75`, `L-S7`: however often it fails, the same records come again, in
+/// order, none is skipped, and nothing is acknowledged before it was accepted.
+#[test]
+fn a_sink_that_fails_gets_the_same_records_again() {
+    let mut bench = Bench::new(1);
+    bench.script().fail_first(40);
+    bench.append(25);
+    while bench.script().requests().len() <= 40 {
+        assert_eq!(bench.run.position(0), 0, "nothing was accepted yet");
+        assert_eq!(bench.stats().exported_total, 0);
+        bench.pass(Duration::from_millis(100));
+    }
+    bench.drain();
+    let requests = bench.script().requests();
+    let first: Vec<u64> = requests[0].clone();
+    assert!(requests[..=40].iter().all(|offsets| *offsets == first));
+    bench.assert_accepted_once(0..25);
+    let stats = bench.stats();
+    assert_eq!((stats.exported_total, stats.acked_offset), (25, 25));
+    assert_eq!(stats.retries_total, 40 * first.len() as u64);
+    assert_eq!((stats.backlog, stats.failed_total), (0, 0));
+}
+
+/// `G-040`, `G-100`, `L-87`, `L-S2`, `L-105`, `L-108`: what was accepted does not come again, and what
+/// comes later waits (the sink notes any batch that came too early, see [`crate::sim::sink`]).
+#[test]
+fn only_what_failed_is_sent_again_and_nothing_later_before_it() {
+    let mut bench = Bench::new(2);
+    bench.script().then(Plan::says(&[RETRY, ACCEPT, ACCEPT]));
+    bench.script().then(Plan::says(&[ACCEPT, RETRY]));
+    bench.script().then(Plan::retry());
+    bench.append(20);
+    bench.drain();
+    let requests = bench.script().requests();
+    let first = requests[0].clone();
+    let again: Vec<u64> = first.iter().copied().step_by(3).collect();
+    let rest: Vec<u64> = again.iter().copied().skip(1).step_by(2).collect();
+    assert_eq!(requests[1], again);
+    assert_eq!((&requests[2], &requests[3]), (&rest, &rest));
+    assert_eq!(requests[4][0], first.len() as u64);
+    bench.assert_accepted_once(0..20);
+    let sent_again = again.len() + 2 * rest.len();
+    assert_eq!(bench.stats().retries_total, sent_again as u64);
+}
+
+/// `L-S1`, `L-82`, `L-92`: what nobody answered for is not accepted; after `answer_timeout` it comes
+/// again, alone, and an answer to the old batch changes nothing any more.
+#[test]
+fn silence_is_not_success_and_late_answers_change_nothing() {
+    let mut bench = Bench::new(3);
+    let timeout = Duration::from_secs(7);
+    bench
+        .script()
+        .set_limits(|limits| limits.answer_timeout = timeout);
+    bench.restart();
+    bench.script().then(Plan::says(&[ACCEPT, Say::Nothing]));
+    bench
+        .script()
+        .then(Plan::accept().when(When::After(timeout * 3 / 2)));
+    bench.script().then(Plan::hang());
+    bench.append(10);
+    bench.pass(Duration::from_secs(5));
+    let count = bench.script().requests()[0].len() as u64;
+    assert_eq!(bench.script().requests().len(), 1, "it is waited for");
+    bench.pass(Duration::from_secs(4));
+    let requests = bench.script().requests();
+    assert_eq!(bench.stats().exported_total, count.div_ceil(2));
+    let silent: Vec<u64> = (0..count).skip(1).step_by(2).collect();
+    assert_eq!(requests[1], silent);
+    let times = bench.script().times();
+    assert!(times[1].since(times[0]) >= timeout);
+    let stats = bench.stats();
+    assert_eq!(stats.sinks[0].state, SinkState::Link);
+    assert_eq!(
+        stats.sinks[0].last_export_error.as_str(),
+        "no answer in time"
+    );
+    // The second is given up, too, and answered for while the third is under way.
+    bench
+        .run
+        .run_until(&mut bench.oracle, "a late answer", |run| {
+            !run.lines[0].script.state().late.is_empty()
+        });
+    assert_eq!(bench.stats().exported_total, count.div_ceil(2));
+    bench.drain();
+    bench.assert_accepted_once(0..10);
+    assert_eq!(bench.script().state().abandoned.len(), 3);
+    assert_eq!(bench.script().state().late, silent);
+    assert_eq!(bench.script().requests()[2..4], [silent.clone(), silent]);
+}
+
+/// `L-S1`: the first outcome of a record counts, and none for what is not under way.
+#[test]
+fn answers_for_other_batches_and_records_change_nothing() {
+    let mut bench = Bench::new(4);
+    bench
+        .script()
+        .then(Plan::says(&[ACCEPT, Say::RetryThenAccept]).with_strays());
+    bench.script().set(Plan::accept().with_strays());
+    bench.append(10);
+    bench.drain();
+    let requests = bench.script().requests();
+    let again: Vec<u64> = requests[0].iter().copied().skip(1).step_by(2).collect();
+    assert_eq!(requests[1], again);
+    bench.assert_accepted_once(0..10);
+}
+
+/// `L-82`: an answer may take as long as the sink says; until then nothing is sent twice.
+#[test]
+fn a_slow_answer_is_waited_for() {
+    let mut bench = Bench::new(5);
+    bench.script().then(Plan::accept().when(When::AtPoll(50)));
+    bench
+        .script()
+        .then(Plan::accept().when(When::After(Duration::from_secs(59))));
+    bench.append(15);
+    bench.drain();
+    bench.assert_accepted_once(0..15);
+    let stats = bench.stats();
+    assert_eq!((stats.retries_total, stats.exported_total), (0, 15));
+    assert!(bench.script().state().polls > 50);
+}
+
+/// `L-85`, `L-107`: there are no dead letters yet, so a record that can never be accepted is held and
+/// offered again, what comes later waits, and whoever looks sees why. Nothing is lost.
+#[test]
+fn a_rejected_record_is_held_and_offered_again() {
+    let mut bench = Bench::new(8);
+    let poison = [ACCEPT, Say::Reject("field x is missing"), ACCEPT];
+    bench.script().then(Plan::says(&poison));
+    bench.script().set(Plan::says(&poison[1..2]));
+    bench.append(30);
+    bench.pass(Duration::from_secs(300));
+    let requests = bench.script().requests();
+    let poisoned: Vec<u64> = requests[0].iter().copied().skip(1).step_by(3).collect();
+    assert!(requests.len() > 5, "it is offered again");
+    assert!(requests[1..].iter().all(|offsets| *offsets == poisoned));
+    let stats = bench.stats();
+    assert_eq!(stats.sinks[0].state, SinkState::Config);
+    assert_eq!(
+        stats.sinks[0].last_export_error.as_str(),
+        "field x is missing"
+    );
+    assert_eq!((stats.dropped_total, stats.failed_total), (0, 0));
+    bench.script().set(Plan::accept());
+    bench.drain();
+    bench.assert_accepted_once(0..30);
+    assert_eq!(bench.stats().sinks[0].state, SinkState::Idle);
+    assert!(bench.run.session.clock.mono() > bench.script().times()[0]);
+}
