@@ -25,7 +25,7 @@ use crate::clock::{Clock, Mono};
 use crate::counters::{CursorCounter, SinkState, millis_on_this_boot};
 use crate::cursor::Cursor;
 use crate::log::{BatchBuffer, Ended, Gap};
-use crate::sink::{Batch, Link, Outcomes, Settled, Sink, SinkWaker, Ticket};
+use crate::sink::{Batch, Link, Outcome, Outcomes, Settled, Sink, SinkWaker, Ticket};
 use crate::watermark::Waker;
 use crate::watermark::seam::park;
 
@@ -257,15 +257,21 @@ impl Exporter {
             until: self.clock.mono().plus(self.answer_timeout),
         };
         if submitted.is_err() {
+            // What it answered for before it panicked was accepted.
+            self.ask();
             self.panicked();
         }
     }
 
+    /// Lets the sink say what became of records. False when it panicked.
+    fn ask(&mut self) -> bool {
+        let Self { sink, outcomes, .. } = self;
+        catch_unwind(AssertUnwindSafe(|| sink.poll(outcomes))).is_ok()
+    }
+
     /// Asks the sink what became of the batch.
     fn poll(&mut self, until: Mono) -> Next {
-        let Self { sink, outcomes, .. } = self;
-        if !outcomes.is_settled() && catch_unwind(AssertUnwindSafe(|| sink.poll(outcomes))).is_err()
-        {
+        if !self.outcomes.is_settled() && !self.ask() {
             self.panicked();
         }
         if let Some(link) = self.outcomes.take_link() {
@@ -276,10 +282,7 @@ impl Exporter {
                 return Next::At(until);
             }
             // No answer is not an answer: it is sent again.
-            self.sink.abandon(self.ticket);
-            let ticket = self.outcomes.ticket();
-            self.outcomes
-                .set_all(ticket, crate::sink::Outcome::Retry(None));
+            self.give_up();
             self.cursor.set_error("no answer in time");
             self.set_state(SinkState::Link);
         }
@@ -331,13 +334,25 @@ impl Exporter {
 
     /// A panic inside the sink is a retry.
     fn panicked(&mut self) {
+        self.count_panic();
+        self.give_up();
+        self.set_state(SinkState::Backoff);
+    }
+
+    fn count_panic(&self) {
         log::error!("{}: the sink panicked", self.options.stream);
         self.cursor.add(CursorCounter::Panics, 1);
         self.cursor.set_error("the sink panicked");
+    }
+
+    /// Waits no longer for the rest of what was submitted: it is sent again.
+    fn give_up(&mut self) {
+        let Self { sink, ticket, .. } = self;
+        if catch_unwind(AssertUnwindSafe(|| sink.abandon(*ticket))).is_err() {
+            self.count_panic();
+        }
         let ticket = self.outcomes.ticket();
-        self.outcomes
-            .set_all(ticket, crate::sink::Outcome::Retry(None));
-        self.set_state(SinkState::Backoff);
+        self.outcomes.set_all(ticket, Outcome::Retry(None));
     }
 
     fn set_link(&mut self, link: Link) {

@@ -135,6 +135,61 @@ fn a_slow_answer_is_waited_for() {
     assert!(bench.script().state().polls > 50);
 }
 
+/// `G-051`: a panic inside a sink is a retry, counted, and the exporter lives on.
+#[test]
+fn a_panic_is_a_retry() {
+    let mut bench = Bench::new(6);
+    let second = Duration::from_secs(1);
+    bench
+        .script()
+        .set_limits(|limits| limits.answer_timeout = second);
+    bench.restart();
+    bench.script().then(Plan::panic(Panics::InSubmit));
+    bench.script().then(Plan::panic(Panics::InPoll));
+    bench.script().then(Plan::panic(Panics::InSubmit));
+    bench
+        .script()
+        .then(Plan::panic(Panics::InAbandon).when(When::Never));
+    bench.append(10);
+    bench.run.run_until(&mut bench.oracle, "a panic", |run| {
+        run.sink_stats(0).panics_total == 1
+    });
+    let sink = bench.run.sink_stats(0);
+    assert_eq!((sink.exported_total, sink.state), (0, SinkState::Backoff));
+    assert_eq!(sink.last_export_error.as_str(), "the sink panicked");
+    bench.drain();
+    bench.assert_accepted_once(0..10);
+    let requests = bench.script().requests();
+    // It had accepted one when it panicked in its answer.
+    assert_eq!(requests[1], requests[0]);
+    assert_eq!(requests[2], requests[0][1..]);
+    assert_eq!(requests[4], requests[3]);
+    assert_eq!(bench.stats().sinks[0].panics_total, 4);
+}
+
+/// `G-051`, `L-S1`: of a sink that blocks, too, only what it answered for was accepted, also when it
+/// panics.
+#[test]
+fn a_sink_that_blocks_gets_again_what_it_did_not_answer_for() {
+    let mut bench = Bench::with(7, |to| to.blocks = true);
+    bench.script().then(Plan::says(&[ACCEPT, Say::Nothing]));
+    bench.script().then(Plan::panic(Panics::InSubmit));
+    bench
+        .script()
+        .then(Plan::retry().link(Link::Down, "no route"));
+    bench.append(10);
+    bench.drain();
+    bench.assert_accepted_once(0..10);
+    let requests = bench.script().requests();
+    let silent: Vec<u64> = requests[0].iter().copied().skip(1).step_by(2).collect();
+    assert_eq!(requests[1], silent);
+    assert_eq!(requests[2], silent[1..]);
+    assert_eq!(requests[3], silent[1..]);
+    let sink = bench.run.sink_stats(0);
+    assert_eq!(sink.panics_total, 1);
+    assert_eq!(sink.last_export_error.as_str(), "no route");
+}
+
 /// `L-85`, `L-107`: there are no dead letters yet, so a record that can never be accepted is held and
 /// offered again, what comes later waits, and whoever looks sees why. Nothing is lost.
 #[test]
