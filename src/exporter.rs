@@ -210,7 +210,8 @@ impl Exporter {
         let since = millis_on_this_boot(first.appended, now);
         self.cursor.set(CursorCounter::OldestSince, since + 1);
         let due = Mono(since * 1_000_000).plus(self.options.linger);
-        if ended == Ended::CaughtUp && self.clock.mono() < due {
+        let is_full = ended != Ended::CaughtUp || self.batch.is_full();
+        if !is_full && self.clock.mono() < due {
             return Next::At(due);
         }
         self.picks.clear();

@@ -6,6 +6,7 @@
 mod sim;
 
 mod delivery {
+    mod pace;
     mod retry;
 
     use std::ops::Range;
