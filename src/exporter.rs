@@ -118,6 +118,8 @@ pub struct Exporter {
     read_failures: u32,
     jitter: Jitter,
     state: SinkState,
+    /// The sink said how its link is since the batch was submitted.
+    is_link_told: bool,
 }
 
 impl Exporter {
@@ -157,6 +159,7 @@ impl Exporter {
             read_failures: 0,
             jitter,
             state: SinkState::Idle,
+            is_link_told: false,
         };
         this.cursor
             .set(CursorCounter::State, SinkState::Idle.number());
@@ -240,6 +243,7 @@ impl Exporter {
     /// Hands the picked records to the sink.
     fn submit(&mut self) {
         self.ticket = self.ticket.next();
+        self.is_link_told = false;
         let Self {
             cursor,
             sink,
@@ -276,6 +280,7 @@ impl Exporter {
             self.panicked();
         }
         if let Some(link) = self.outcomes.take_link() {
+            self.is_link_told = true;
             self.set_link(link);
         }
         if !self.outcomes.is_settled() {
@@ -308,6 +313,13 @@ impl Exporter {
             // Nothing that was promised is thrown away: it is offered again, and whoever looks sees why.
             self.cursor.set_error(self.outcomes.error());
             self.set_state(SinkState::Config);
+        } else if !self.picks.is_empty() {
+            if works(self.state) {
+                self.set_state(SinkState::Backoff);
+            }
+        } else if !self.is_link_told {
+            // Whatever was wrong before: it works.
+            self.set_state(SinkState::Ok);
         }
         if accepted > 0 {
             self.attempts = 0;
@@ -315,9 +327,6 @@ impl Exporter {
         if !self.picks.is_empty() {
             let wait = self.backoff(self.attempts).max(self.outcomes.after());
             self.attempts = self.attempts.saturating_add(1);
-            if self.state == SinkState::Ok {
-                self.set_state(SinkState::Backoff);
-            }
             let until = self.clock.mono().plus(wait);
             self.phase = Phase::Backoff { until };
             return Next::At(until);
@@ -376,7 +385,6 @@ impl Exporter {
         if before == state {
             return;
         }
-        let works = |state| matches!(state, SinkState::Ok | SinkState::Idle);
         if !works(state) && works(before) {
             log::warn!(
                 "{stream}: the sink is not served: {}: {}",
@@ -436,6 +444,10 @@ impl Exporter {
             );
         }
     }
+}
+
+fn works(state: SinkState) -> bool {
+    matches!(state, SinkState::Ok | SinkState::Idle)
 }
 
 /// A small generator (xorshift64, Marsaglia 2003): jitter has to differ, not to be unpredictable.

@@ -225,3 +225,37 @@ fn the_stats_show_the_link() {
     }
     bench.assert_accepted_once(0..100);
 }
+
+/// `G-050`: a sink need not say anything of its link. It showed as idle while it failed, and as waiting
+/// for ever after a panic.
+#[test]
+fn what_a_sink_does_shows_without_a_word_of_its_link() {
+    let mut bench = Bench::with(6, |to| to.options.linger = Duration::ZERO);
+    let slow = When::After(Duration::from_secs(40));
+    let state = |bench: &Bench| bench.stats().sinks[0].state;
+    bench.script().set(Plan::retry());
+    bench.append(40);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(state(&bench), SinkState::Backoff);
+    bench.script().then(Plan::says(&[ACCEPT, RETRY]));
+    bench.script().set(Plan::accept().when(slow));
+    let script = bench.script();
+    bench.run.run_until(&mut bench.oracle, "accepted", |_| {
+        script.accepted().contains(&9)
+    });
+    assert_eq!(state(&bench), SinkState::Ok, "the next batch is under way");
+    bench
+        .script()
+        .then(Plan::panic(crate::sim::sink::Panics::InPoll).when(slow));
+    bench.run.run_until(&mut bench.oracle, "a panic", |run| {
+        run.sink_stats(0).panics_total == 1
+    });
+    assert_eq!(state(&bench), SinkState::Backoff);
+    bench.run.run_until(&mut bench.oracle, "accepted", |_| {
+        script.accepted().contains(&29)
+    });
+    assert_eq!(state(&bench), SinkState::Ok, "the last batch is under way");
+    bench.drain();
+    assert_eq!(state(&bench), SinkState::Idle);
+    bench.assert_accepted_once(0..40);
+}
