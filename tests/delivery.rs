@@ -6,6 +6,7 @@
 mod sim;
 
 mod delivery {
+    mod drops;
     mod pace;
     mod retry;
 
