@@ -128,6 +128,28 @@ impl Cursor {
         self.publish();
     }
 
+    /// The offsets up to `to` are done but for those in `open`, which rise. Publishes the new place.
+    ///
+    /// More stretches than fit are not remembered: what is done in them may be delivered again after the
+    /// process ended.
+    pub fn acknowledge_but(&mut self, open: impl Iterator<Item = u64>, to: u64) {
+        let known = std::mem::take(&mut self.place.intervals);
+        let mut from = self.place.position;
+        for open in open.chain([to]) {
+            if from == self.place.position {
+                self.place.position = open;
+            } else if from < open {
+                let _ = self.place.intervals.push((from, open));
+            }
+            from = open + 1;
+        }
+        // What a former run did behind them.
+        for interval in known.into_iter().filter(|(from, _)| *from >= to) {
+            let _ = self.place.intervals.push(interval);
+        }
+        self.publish();
+    }
+
     /// Skips a gap and counts it.
     pub fn skip(&mut self, gap: Gap) {
         let offsets = gap.end - gap.start;

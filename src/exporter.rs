@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A batch goes when it is full, or when its oldest record has waited for `linger`. What a sink did not
-//! accept is sent again, and nothing else; the position moves when all of the batch is done. The back-off
-//! is drawn from zero to twice the one before ("full jitter", Brooker, AWS Architecture Blog 2015), and
-//! starts anew when a record was accepted.
+//! accept is sent again, and nothing else; what it did accept is published at once, so it does not come
+//! again after a stop or a crash either. The back-off is drawn from zero to a range that doubles ("full
+//! jitter", Brooker, AWS Architecture Blog 2015), and starts anew when a record was accepted.
 //!
 //! **Invariants.** The cursor passes a record only after a positive answer for it. No default gives up.
 //! **Threads.** [`Exporter::step`] makes one bounded turn and never sleeps; a sink that blocks, blocks it.
@@ -324,14 +324,19 @@ impl Exporter {
         if accepted > 0 {
             self.attempts = 0;
         }
+        let to = self.gap.map_or(self.cursor.next(), |gap| gap.start);
         if !self.picks.is_empty() {
+            if accepted > 0 {
+                let entries = self.batch.entries();
+                let open = self.picks.iter().map(|pick| entries[*pick as usize].offset);
+                self.cursor.acknowledge_but(open, to);
+            }
             let wait = self.backoff(self.attempts).max(self.outcomes.after());
             self.attempts = self.attempts.saturating_add(1);
             let until = self.clock.mono().plus(wait);
             self.phase = Phase::Backoff { until };
             return Next::At(until);
         }
-        let to = self.gap.map_or(self.cursor.next(), |gap| gap.start);
         self.cursor.acknowledge(self.from, to);
         if let Some(gap) = self.gap.take() {
             self.cursor.skip(gap);

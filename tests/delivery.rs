@@ -8,6 +8,7 @@ mod sim;
 mod delivery {
     mod drops;
     mod pace;
+    mod repeats;
     mod retry;
 
     use std::ops::Range;
