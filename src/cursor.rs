@@ -152,10 +152,16 @@ impl Cursor {
 
     /// Skips a gap and counts it.
     pub fn skip(&mut self, gap: Gap) {
-        let offsets = gap.end - gap.start;
+        let offsets = (gap.end - gap.start).saturating_sub(self.done_in(gap));
         let (counter, count) = match gap.reason {
-            Reason::Quota => (CursorCounter::DroppedQuota, offsets - self.known_gaps(gap)),
-            Reason::Age => (CursorCounter::DroppedAge, offsets - self.known_gaps(gap)),
+            Reason::Quota => (
+                CursorCounter::DroppedQuota,
+                offsets.saturating_sub(self.known_gaps(gap)),
+            ),
+            Reason::Age => (
+                CursorCounter::DroppedAge,
+                offsets.saturating_sub(self.known_gaps(gap)),
+            ),
             Reason::Damage => (CursorCounter::DroppedDamage, offsets),
             Reason::NeverDurable | Reason::Undecided => {
                 (CursorCounter::DroppedNeverDurable, offsets)
@@ -165,6 +171,15 @@ impl Cursor {
         self.next = self.next.max(gap.end);
         self.acknowledge(gap.start, gap.end);
         self.count_gaps_ahead();
+    }
+
+    /// What of a gap had been acknowledged before it became one.
+    fn done_in(&self, gap: Gap) -> u64 {
+        let part = |(from, to): &(u64, u64)| {
+            let end = to.min(&gap.end);
+            end.saturating_sub(*from.max(&gap.start))
+        };
+        self.place.intervals.iter().map(part).sum()
     }
 
     /// What of a dropped range held nothing anyway.

@@ -7,6 +7,7 @@ mod sim;
 
 mod delivery {
     mod drops;
+    mod lives;
     mod pace;
     mod repeats;
     mod retry;

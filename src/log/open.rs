@@ -221,7 +221,8 @@ fn places(
                 position,
                 ..Place::default()
             });
-            place.position = place.position.clamp(last.head, decided.next);
+            // One that stands below the head stays there: its exporter skips what was dropped, and counts it.
+            place.position = place.position.min(decided.next);
             place
                 .intervals
                 .retain(|(from, to)| *from > place.position && *to <= decided.next);

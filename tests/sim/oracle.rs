@@ -72,6 +72,22 @@ impl Oracle {
         self.durable = self.durable.max(durable);
     }
 
+    /// The run ended: what was not announced was not promised.
+    pub fn end_run(&mut self) {
+        for record in self.records.values_mut() {
+            if record.fate == Fate::Open {
+                record.fate = Fate::Gone;
+            }
+        }
+    }
+
+    /// What became of each record.
+    pub fn fates(&self) -> impl Iterator<Item = (u64, Fate)> {
+        self.records
+            .iter()
+            .map(|(offset, record)| (*offset, record.fate))
+    }
+
     pub fn id_at(&self, offset: u64) -> Option<u64> {
         self.records.get(&offset).map(|record| record.id)
     }

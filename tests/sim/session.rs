@@ -263,7 +263,8 @@ impl Session {
         assert!(head <= reached, "the head {head} was never so far");
         let life = self.board.get(forebay::counters::StreamCounter::Life);
         assert!(life > oracle.life, "life {life} was used before");
-        let place = self.place();
+        // A cursor that was overtaken skips when it is read.
+        let place = self.place().max(head);
         assert!(
             (oracle.cursor_min.max(head)..=oracle.cursor_max.max(head)).contains(&place),
             "the cursor stands at {place}, not from {} to {}",

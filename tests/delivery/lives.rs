@@ -1,0 +1,224 @@
+//! Whole lives of a store: sinks that do anything, crashes of the process, power cuts, clean stops, other
+//! batch sizes. In the end each record that was durable was accepted or is counted as a gap.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use forebay::counters::SinkStats;
+use forebay::sink::Link;
+
+use super::Bench;
+use crate::sim::delivery::{Delivery, To};
+use crate::sim::oracle::Fate;
+use crate::sim::random::{Random, seed};
+use crate::sim::session::{SETUP, Setup};
+use crate::sim::sink::{Panics, Plan, Say, When};
+
+/// Whatever a sink may do.
+fn plan(random: &mut Random) -> Plan {
+    let mut says = Vec::new();
+    for _ in 0..1 + random.below(4) {
+        says.push(match random.below(12) {
+            0 => Say::Retry(Some(Duration::from_millis(random.below(5000)))),
+            1 | 2 => Say::Retry(None),
+            3 => Say::Reject("never"),
+            4 => Say::Nothing,
+            5 => Say::RetryThenAccept,
+            _ => Say::Accept,
+        });
+    }
+    let mut plan = Plan::says(&says).when(match random.below(8) {
+        0 => When::After(Duration::from_millis(random.below(10_000))),
+        1 => When::AtPoll(u32::try_from(random.below(20)).unwrap()),
+        2 if random.chance(2) => When::Never,
+        _ => When::AtOnce,
+    });
+    plan.panics = match random.below(30) {
+        0 => Some(Panics::InSubmit),
+        1 => Some(Panics::InPoll),
+        2 => Some(Panics::InAbandon),
+        _ => None,
+    };
+    plan.strays = random.chance(10);
+    match random.below(10) {
+        0 => plan.link(Link::Down, "down"),
+        1 => plan.link(Link::Ok, ""),
+        _ => plan,
+    }
+}
+
+/// Options that may differ from run to run.
+fn vary(to: &mut To, random: &mut Random) {
+    to.options.records_max = u32::try_from(1 + random.below(40)).unwrap();
+    to.options.bytes_max = u32::try_from(1 + random.below(40_000)).unwrap();
+    to.options.linger = Duration::from_millis(random.below(3000));
+    to.options.seed = random.next();
+    to.script.set_limits(|limits| {
+        limits.answer_timeout = Duration::from_secs(1 + random.below(20));
+    });
+}
+
+/// What a sink was given and what it lost, over all runs.
+#[derive(Default)]
+struct Books {
+    accepted: BTreeSet<u64>,
+    gaps: BTreeSet<u64>,
+}
+
+impl Books {
+    /// Closes the books of a run in which the cursor went from `start` to `position`; `done` of what lies
+    /// between had been accepted before. Whatever it passed it delivered, or counted.
+    fn close(
+        &mut self,
+        start: u64,
+        position: u64,
+        done: &[(u64, u64)],
+        new: &[u64],
+        sink: &SinkStats,
+    ) {
+        let accepted: BTreeSet<u64> = new.iter().copied().collect();
+        assert_eq!(
+            accepted.len(),
+            new.len(),
+            "nothing is accepted twice in one run"
+        );
+        let is_done = |offset: &u64| done.iter().any(|(from, to)| (*from..*to).contains(offset));
+        let passed = start..position;
+        let gaps = passed.filter(|offset| !accepted.contains(offset) && !is_done(offset));
+        let gaps: BTreeSet<u64> = gaps.collect();
+        let skipped = sink.dropped_total + sink.dropped_never_durable;
+        assert_eq!(
+            gaps.len() as u64,
+            skipped,
+            "each gap is counted once: {sink:?}"
+        );
+        self.accepted.extend(accepted);
+        self.gaps.extend(gaps);
+    }
+}
+
+/// One run; then it ends in some way, and the next one begins.
+fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: bool) {
+    let starts: Vec<_> = (0..bench.to.len())
+        .map(|index| bench.run.session.board.cursor(index).place().unwrap())
+        .collect();
+    let counts: Vec<usize> = bench
+        .to
+        .iter()
+        .map(|to| to.script.accepted().len())
+        .collect();
+    let mut on = true;
+    if random.chance(2) && !is_last {
+        bench.disk.set_fuel(random.below(200));
+    }
+    let load = 1 + random.below(60);
+    for _ in 0..random.below(60) {
+        bench.run.append(&mut bench.oracle, random.below(load));
+        for to in &bench.to {
+            to.script.set(plan(random));
+        }
+        on = bench
+            .run
+            .run(&mut bench.oracle, Duration::from_millis(random.below(2000)));
+        if !on {
+            break;
+        }
+    }
+    if is_last {
+        bench.to.iter().for_each(|to| to.script.set(Plan::accept()));
+        bench.drain();
+    }
+    if on && (is_last || random.chance(3)) {
+        bench.run.close(&mut bench.oracle);
+    }
+    for (index, place) in starts.iter().enumerate() {
+        let accepted = bench.to[index].script.accepted()[counts[index]..].to_vec();
+        let sink = bench.run.sink_stats(index);
+        let end = bench.run.session.board.cursor(index).place().unwrap();
+        // What is accepted counts when the answer is complete; it is remembered as far as there is room.
+        let is_passed = |offset: &&u64| {
+            let inside = |(from, to): &(u64, u64)| (*from..*to).contains(*offset);
+            **offset < end.position || end.intervals.iter().any(inside)
+        };
+        let passed = accepted.iter().filter(is_passed).count() as u64;
+        assert!((passed..=accepted.len() as u64).contains(&sink.exported_total));
+        books[index].close(
+            place.position,
+            end.position,
+            &place.intervals,
+            &accepted,
+            &sink,
+        );
+    }
+    bench.oracle.end_run();
+    let board = bench.run.board();
+    for to in &mut bench.to {
+        vary(to, random);
+    }
+    let (disk, clock, setup) = (&bench.disk, &bench.clock, bench.setup);
+    let run = if random.chance(2) || !on {
+        disk.power_cut();
+        clock.reboot();
+        Delivery::open(disk, clock, setup, &bench.to)
+    } else {
+        disk.kill();
+        Delivery::open_on(board, disk, clock, setup, &bench.to)
+    };
+    bench.run = run.expect("nothing fails at open");
+}
+
+fn life(seed: u64) -> (usize, usize) {
+    let mut random = Random::new(seed);
+    let setup = Setup {
+        drop_oldest: random.below(3) > 0,
+        ..SETUP
+    };
+    let mut to = vec![To::new("first", seed)];
+    if random.chance(3) {
+        to.push(To::new("second", seed + 1));
+    }
+    to.iter_mut().for_each(|to| vary(to, &mut random));
+    let mut books: Vec<Books> = to.iter().map(|_| Books::default()).collect();
+    let mut bench = Bench::with_sinks(seed, setup, to);
+    for _ in 0..1 + random.below(4) {
+        run(&mut bench, &mut books, &mut random, false);
+    }
+    run(&mut bench, &mut books, &mut random, true);
+    for books in &books {
+        for (offset, fate) in bench.oracle.fates() {
+            let is_there = books.accepted.contains(&offset);
+            let is_gap = books.gaps.contains(&offset);
+            if fate == Fate::Promised {
+                assert!(is_there || is_gap, "the durable record {offset} is nowhere");
+                assert!(is_there || setup.drop_oldest, "record {offset} was dropped");
+            }
+        }
+    }
+    let sum = |f: fn(&Books) -> usize| books.iter().map(f).sum();
+    (
+        sum(|books| books.accepted.len()),
+        sum(|books| books.gaps.len()),
+    )
+}
+
+/// `G-066`, `G-098`, `G-099`, `L-72`, `L-74`, `L-75`, `L-85`, `L-101`, `L-107`: everything that was durable is
+/// delivered at least once and in order, or, where the oldest may go, counted as a gap: in each run every
+/// offset that a cursor passes is one or the other. (The order is checked by the sink, batch by batch.)
+#[test]
+fn each_durable_record_is_accepted_or_counted() {
+    let first = seed(1);
+    let lives = std::env::var("LIVES").ok();
+    let lives = lives.and_then(|lives| lives.parse().ok()).unwrap_or(500);
+    let mut sums = (0, 0);
+    for seed in first..first + lives {
+        match catch_unwind(AssertUnwindSafe(|| life(seed))) {
+            Ok((accepted, gaps)) => sums = (sums.0 + accepted, sums.1 + gaps),
+            Err(panic) => {
+                eprintln!("SEED={seed}");
+                resume_unwind(panic);
+            }
+        }
+    }
+    println!("{lives} lives: {} accepted, {} gaps", sums.0, sums.1);
+}
