@@ -2,7 +2,10 @@
 
 #![allow(dead_code)] // each test uses what it needs
 
-use std::path::PathBuf;
+pub mod collect;
+pub mod gate;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay::Config;
@@ -38,6 +41,29 @@ impl Scratch {
     pub fn config(&self, streams: &str) -> Config {
         Config::from_json(&self.document(streams)).unwrap()
     }
+
+    /// All files below a directory, with their bytes.
+    pub fn files(&self, name: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        let mut dirs = vec![self.join(name)];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => dirs.push(path),
+                    false => files.push((path.clone(), std::fs::read(path).unwrap())),
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+/// The lines of a file.
+pub fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 impl Drop for Scratch {

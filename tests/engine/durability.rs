@@ -1,0 +1,183 @@
+//! What is durable when, and what waiters are told.
+
+use std::thread;
+use std::time::Duration;
+
+use forebay::sink::Blocking;
+use forebay::{Code, Engine, Record, Source};
+
+use crate::common::collect::{Collect, callback_stream};
+use crate::common::gate::{Gate, Syncs};
+use crate::common::{LIMIT, Scratch, wait_until};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// A stream with a buffer of these fields and no sink.
+fn stored(buffer: &str) -> String {
+    format!(r#"{{"name": "telemetry", "sink": {{"type": "none"}}, "buffer": {{{buffer}}}}}"#)
+}
+
+/// `G-026`, `G-067`, `G-074`, `L-1`: with `fsync: always` each append is durable when it returns, and
+/// appends that wait at the same time share a sync.
+#[test]
+fn always_is_durable_on_return_by_group_commit() {
+    let scratch = Scratch::new("always");
+    let config = scratch.config(&stored(r#""fsync": "always""#));
+    let engine = Engine::open(&config).unwrap();
+    let (threads, appends) = (4, 200);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let stream = engine.stream("telemetry").unwrap();
+            scope.spawn(move || {
+                for n in 0..appends {
+                    let offset = stream.append(b"key", n, b"payload").unwrap();
+                    assert!(stream.stats().durable_offset > offset);
+                }
+            });
+        }
+    });
+    let stats = engine.stats("telemetry").unwrap();
+    assert_eq!(stats.durable_offset, threads * appends);
+    assert!(
+        stats.syncs_total < threads * appends,
+        "{} syncs",
+        stats.syncs_total
+    );
+    assert!(stats.syncs_total > 0);
+}
+
+/// `G-068`, `G-069`, `G-070`: under `perBatch` and `interval` a single append returns at once and is
+/// durable an interval later, without anybody asking.
+#[test]
+fn a_single_append_becomes_durable_by_the_timer() {
+    for fsync in ["perBatch", "interval"] {
+        let scratch = Scratch::new(fsync);
+        let buffer = format!(r#""fsync": "{fsync}", "fsyncIntervalMs": 50"#);
+        let engine = Engine::open(&scratch.config(&stored(&buffer))).unwrap();
+        let stream = engine.stream("telemetry").unwrap();
+        for n in 0..100 {
+            stream.append(b"", n, b"x").unwrap();
+        }
+        wait_until("durable", || stream.stats().durable_offset == 100);
+        // A segment's header, and few groups.
+        assert!(stream.stats().syncs_total < 50);
+    }
+}
+
+/// `G-027`, `G-063`: while syncs stall nobody waits longer than it said; when the ring is full the newest
+/// are refused and counted; all that was taken becomes durable after all.
+#[test]
+fn while_a_sync_stalls_waits_are_bounded_and_the_newest_are_refused() {
+    let scratch = Scratch::new("stall");
+    let gate = Gate::default();
+    let buffer = r#""maxBufferedRecords": 100, "fsyncIntervalMs": 10"#;
+    let config = scratch.config(&stored(buffer));
+    let engine = Engine::open_in(&config, &gate.world()).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    assert_eq!(stream.append_durable(b"", 0, b"x", LIMIT).unwrap(), 0);
+    gate.set(Syncs::Stalled);
+    let error = stream.append_durable(b"", 1, b"x", SHORT).unwrap_err();
+    assert_eq!((error.code(), error.code().number()), (Code::Timeout, 9));
+    assert_eq!(stream.flush(SHORT).unwrap_err().code(), Code::Timeout);
+    let mut taken = 2;
+    let refused = loop {
+        match stream.append(b"", taken, b"x") {
+            Ok(offset) => assert_eq!(offset, taken),
+            Err(error) => break error,
+        }
+        taken += 1;
+    };
+    assert_eq!((refused.code(), refused.code().number()), (Code::Full, 4));
+    assert_eq!(taken, 101, "what is durable and a ring full");
+    let stats = stream.stats();
+    assert_eq!(
+        (stats.rejected_total, stats.queued, stats.durable_offset),
+        (1, 100, 1)
+    );
+    gate.set(Syncs::Done);
+    stream.flush(LIMIT).unwrap();
+    let stats = stream.stats();
+    assert_eq!((stats.appended_total, stats.durable_offset), (101, 101));
+    assert_eq!(stream.append(b"", 101, b"x").unwrap(), 101);
+}
+
+/// `G-071`, `G-122`: a waiter hears of a disk that fails again and again; its record is stored elsewhere
+/// when that is possible, and nothing is lost.
+#[test]
+fn a_failing_sync_is_told_and_what_was_taken_is_stored_elsewhere() {
+    let scratch = Scratch::new("failing");
+    let gate = Gate::default();
+    let sink = Collect::default();
+    let config = scratch
+        .config(&callback_stream(""))
+        .with_sink("test", Blocking::new(sink.clone()));
+    let engine = Engine::open_in(&config, &gate.world()).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    stream.append_durable(b"", 0, b"x", LIMIT).unwrap();
+    gate.set(Syncs::Failed);
+    let error = stream.append_durable(b"", 1, b"x", LIMIT).unwrap_err();
+    assert_eq!((error.code(), error.code().number()), (Code::Io, 2));
+    assert!(stream.stats().poisoned_total > 0);
+    assert_eq!(stream.append(b"", 2, b"x").unwrap(), 2);
+    gate.set(Syncs::Done);
+    // A try that failed after the wait began does not end it.
+    stream.flush(LIMIT).unwrap();
+    wait_until("delivery", || stream.stats().backlog == 0);
+    assert_eq!(sink.offsets(), [0, 1, 2]);
+    assert!(!engine.is_poisoned());
+}
+
+/// `G-023`: keys, properties and source positions come out as they went in; the newest durable position
+/// of a source outlives the engine.
+#[test]
+fn properties_and_source_positions_come_back() {
+    let scratch = Scratch::new("properties");
+    let sink = Collect::default();
+    let open = || {
+        let config = scratch.config(&callback_stream(""));
+        Engine::open(&config.with_sink("test", Blocking::new(sink.clone()))).unwrap()
+    };
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    assert_eq!(stream.source_position("tail:/var/log/x"), None);
+    let properties: &[(&str, &[u8])] = &[("unit", b"bar"), ("raw", b"\x00\xff")];
+    for n in 0..5u8 {
+        let record = Record {
+            properties,
+            source: Some(Source {
+                name: "tail:/var/log/x",
+                position: &[n],
+            }),
+            ..Record::new(b"\xff\xfe", 7, b"payload")
+        };
+        stream.append_record(&record).unwrap();
+    }
+    stream.append(b"", 8, b"").unwrap();
+    stream.flush(LIMIT).unwrap();
+    assert_eq!(stream.source_position("tail:/var/log/x"), Some(vec![4]));
+    wait_until("delivery", || stream.stats().backlog == 0);
+    let got = sink.got();
+    assert_eq!(got.len(), 6);
+    for (n, record) in got[..5].iter().enumerate() {
+        assert_eq!(
+            (&record.key[..], &record.payload[..]),
+            (&b"\xff\xfe"[..], &b"payload"[..])
+        );
+        let own = properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.to_vec()));
+        assert_eq!(record.properties, own.collect::<Vec<_>>());
+        let position = vec![u8::try_from(n).unwrap()];
+        assert_eq!(
+            record.source,
+            Some(("tail:/var/log/x".to_owned(), position))
+        );
+        assert_eq!(record.time_ms, 7);
+    }
+    assert_eq!((got[5].properties.len(), &got[5].source), (0, &None));
+    engine.close(LIMIT).unwrap();
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    assert_eq!(stream.source_position("tail:/var/log/x"), Some(vec![4]));
+    assert_eq!(stream.source_position("tail:/var/log/y"), None);
+}
