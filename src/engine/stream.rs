@@ -105,7 +105,10 @@ impl Stream {
 
     #[inline]
     fn put(&self, record: &Record<'_>) -> Result<u64> {
-        record.check()?;
+        if let Err(error) = record.check() {
+            self.0.board.count_rejected();
+            return Err(error);
+        }
         match self.0.ring.append(record) {
             Ok(offset) => Ok(offset),
             Err(refusal) => Err(self.refused(refusal)),

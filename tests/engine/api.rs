@@ -117,6 +117,54 @@ fn an_engine_closes_once_and_handles_outlive_it() {
     assert_eq!(engine.stats("telemetry").unwrap().durable_offset, 2);
 }
 
+/// `G-022`, `G-024`, `G-025`: a record over a bound is refused with the bound's name, counted, and takes
+/// no offset.
+#[test]
+fn a_record_over_a_bound_is_refused_and_counted() {
+    let scratch = Scratch::new("bounds");
+    let buffer = r#", "buffer": {"maxRecordBytes": 100000}"#;
+    let stream = NO_SINK.replace("}}", &format!("}}{buffer}}}"));
+    let engine = Engine::open(&scratch.config(&stream)).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    let long = vec![0; 100_001];
+    let source = Some(forebay::Source {
+        name: "",
+        position: b"",
+    });
+    let nameless = Record {
+        source,
+        ..Record::new(b"", 0, b"")
+    };
+    let refusals = [
+        (stream.append(b"", 0, &long), "maxRecordBytes, 100000"),
+        (stream.append(b"k", 0, &long[..100_000]), "maxRecordBytes"),
+        (stream.append(&long[..65_536], 0, b""), "65535"),
+        (
+            stream.append_durable(&long[..65_536], 0, b"", LIMIT),
+            "65535",
+        ),
+        (stream.append_record(&nameless), "name"),
+    ];
+    for (refused, text) in refusals {
+        let error = refused.unwrap_err();
+        assert_eq!((error.code(), error.code().number()), (Code::InvalidArg, 8));
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let stats = stream.stats();
+    assert_eq!(
+        (
+            stats.rejected_total,
+            stats.next_offset,
+            stats.appended_total
+        ),
+        (5, 0, 0)
+    );
+    assert_eq!(stream.append(&long[..65_535], 0, b"").unwrap(), 0);
+    assert_eq!(stream.append(b"", 0, &long[..100_000]).unwrap(), 1);
+    assert_eq!(stream.append(b"", 0, b"").unwrap(), 2);
+    assert_eq!(stream.stats().rejected_total, 5);
+}
+
 /// Raises the format in a header or checkpoint slot, and seals it again.
 fn raise_format(bytes: &mut [u8]) {
     assert!(bytes[12] == 1 && bytes[13] == 0);
