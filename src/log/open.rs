@@ -348,11 +348,18 @@ fn lock(dir: &dyn Dir) -> Result<Arc<dyn File>> {
         }
         park(Some(LOCK_PAUSE));
     }
-    Err(Error::text(
-        Code::Io,
-        op,
-        "locked: another process has it open",
-    ))
+    Err(Error::text(Code::Io, op, locked_by(&*file)))
+}
+
+/// Who has the store, as far as its lock file tells.
+fn locked_by(lock: &dyn File) -> String {
+    let mut bytes = [0; 32];
+    let read = lock.read_at(&mut bytes, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(&bytes[..read]);
+    match text.lines().next().map(str::parse::<u32>) {
+        Some(Ok(pid)) => format!("locked: process {pid} has it open"),
+        _ => "locked: another process has it open".to_owned(),
+    }
 }
 
 /// Writes down who has the store and where its board is: `pid`, then a path, a line each.

@@ -165,6 +165,30 @@ fn a_record_over_a_bound_is_refused_and_counted() {
     assert_eq!(stream.stats().rejected_total, 5);
 }
 
+/// `G-034`: one store, one writer. Who comes second is told who has it, and changes nothing.
+#[test]
+fn a_store_that_is_open_is_refused() {
+    let scratch = Scratch::new("lock");
+    let engine = Engine::open(&scratch.config(NO_SINK)).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    stream.append_durable(b"", 0, b"one", LIMIT).unwrap();
+    let error = Engine::open(&scratch.config(NO_SINK)).err().unwrap();
+    assert_eq!((error.code(), error.code().number()), (Code::Io, 2));
+    let text = error.to_string();
+    assert!(
+        text.contains("locked") && text.contains("telemetry"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("process {} ", std::process::id())),
+        "{text}"
+    );
+    stream.append_durable(b"", 0, b"two", LIMIT).unwrap();
+    drop(engine);
+    let engine = Engine::open(&scratch.config(NO_SINK)).unwrap();
+    assert_eq!(engine.stats("telemetry").unwrap().durable_offset, 2);
+}
+
 /// Raises the format in a header or checkpoint slot, and seals it again.
 fn raise_format(bytes: &mut [u8]) {
     assert!(bytes[12] == 1 && bytes[13] == 0);
