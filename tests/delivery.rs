@@ -3,6 +3,8 @@
 //! Syncer, log and exporters are those of the engine; disk, clock and sinks are simulated, so all of it
 //! runs in one thread, and hours take milliseconds.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // what tests share fails as they do
+
 mod sim;
 
 mod delivery {

@@ -18,7 +18,7 @@ use crate::sim::sink::{Panics, Plan, Say, When};
 /// Whatever a sink may do.
 fn plan(random: &mut Random) -> Plan {
     let mut says = Vec::new();
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         says.push(match random.below(12) {
             0 => Say::Retry(Some(Duration::from_millis(random.below(5000)))),
             1 | 2 => Say::Retry(None),
@@ -35,9 +35,9 @@ fn plan(random: &mut Random) -> Plan {
         _ => When::AtOnce,
     });
     plan.panics = match random.below(30) {
-        0 => Some(Panics::InSubmit),
-        1 => Some(Panics::InPoll),
-        2 => Some(Panics::InAbandon),
+        0 => Some(Panics::Submit),
+        1 => Some(Panics::Poll),
+        2 => Some(Panics::Abandon),
         _ => None,
     };
     plan.strays = random.chance(10);
@@ -181,7 +181,7 @@ fn life(seed: u64) -> (usize, usize) {
     to.iter_mut().for_each(|to| vary(to, &mut random));
     let mut books: Vec<Books> = to.iter().map(|_| Books::default()).collect();
     let mut bench = Bench::with_sinks(seed, setup, to);
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         run(&mut bench, &mut books, &mut random, false);
     }
     run(&mut bench, &mut books, &mut random, true);

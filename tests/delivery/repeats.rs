@@ -38,8 +38,8 @@ impl Ended {
     /// The position that a checkpoint must have had: the last one that is older than `checkpointMs`.
     fn checkpointed(&self) -> u64 {
         let until = |at: &Mono| at.plus(CHECKPOINT_INTERVAL) < self.at;
-        let old = self.positions.iter().filter(|(at, _)| until(at));
-        old.last().map_or(0, |(_, position)| *position)
+        let mut old = self.positions.iter().filter(|(at, _)| until(at));
+        old.next_back().map_or(0, |(_, position)| *position)
     }
 
     fn position(&self) -> u64 {

@@ -144,12 +144,12 @@ fn a_panic_is_a_retry() {
         .script()
         .set_limits(|limits| limits.answer_timeout = second);
     bench.restart();
-    bench.script().then(Plan::panic(Panics::InSubmit));
-    bench.script().then(Plan::panic(Panics::InPoll));
-    bench.script().then(Plan::panic(Panics::InSubmit));
+    bench.script().then(Plan::panic(Panics::Submit));
+    bench.script().then(Plan::panic(Panics::Poll));
+    bench.script().then(Plan::panic(Panics::Submit));
     bench
         .script()
-        .then(Plan::panic(Panics::InAbandon).when(When::Never));
+        .then(Plan::panic(Panics::Abandon).when(When::Never));
     bench.append(10);
     bench.run.run_until(&mut bench.oracle, "a panic", |run| {
         run.sink_stats(0).panics_total == 1
@@ -173,7 +173,7 @@ fn a_panic_is_a_retry() {
 fn a_sink_that_blocks_gets_again_what_it_did_not_answer_for() {
     let mut bench = Bench::with(7, |to| to.blocks = true);
     bench.script().then(Plan::says(&[ACCEPT, Say::Nothing]));
-    bench.script().then(Plan::panic(Panics::InSubmit));
+    bench.script().then(Plan::panic(Panics::Submit));
     bench
         .script()
         .then(Plan::retry().link(Link::Down, "no route"));

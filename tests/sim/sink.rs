@@ -43,11 +43,11 @@ pub enum When {
 /// Where it panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Panics {
-    InSubmit,
+    Submit,
     /// When it is asked, after it has said something of the first record.
-    InPoll,
+    Poll,
     /// When it is told that it is too late.
-    InAbandon,
+    Abandon,
 }
 
 /// What is done with a batch.
@@ -356,7 +356,7 @@ impl Sink for Fake {
         let mut state = self.script.state();
         let plan = state.plan();
         let request = state.take(ticket, batch, self.clock.mono());
-        if plan.panics == Some(Panics::InSubmit) {
+        if plan.panics == Some(Panics::Submit) {
             drop(state);
             panic_quietly();
         }
@@ -393,7 +393,7 @@ impl Sink for Fake {
         let mut panics = false;
         for pending in &mut state.pending {
             pending.is_abandoned |= pending.request.ticket == ticket;
-            panics |= pending.is_abandoned && pending.plan.panics == Some(Panics::InAbandon);
+            panics |= pending.is_abandoned && pending.plan.panics == Some(Panics::Abandon);
         }
         drop(state);
         if panics {
@@ -430,7 +430,7 @@ fn report(state: &mut State, pending: &Pending, outcomes: &mut Outcomes, now: Mo
             true => state.late.push(*offset),
             false => state.note(*offset, say, now),
         }
-        if plan.panics == Some(Panics::InPoll) {
+        if plan.panics == Some(Panics::Poll) {
             return true;
         }
     }
