@@ -18,7 +18,14 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forebay::engine::World;
 use forebay::{Code, Config, Engine, Stream};
+
+#[allow(dead_code)]
+#[path = "../tests/common/gate.rs"]
+mod gate;
+
+use gate::{Gate, Syncs};
 
 const KEY_LEN: usize = 16;
 const PAYLOAD_LEN: usize = 100;
@@ -26,12 +33,16 @@ const GROUP: usize = 1000;
 
 /// An engine with one stream that is only stored.
 fn engine(path: &std::path::Path, buffer: &str) -> Engine {
+    engine_in(path, buffer, &World::real())
+}
+
+fn engine_in(path: &std::path::Path, buffer: &str, world: &World) -> Engine {
     let (data, run) = (path.join("data"), path.join("run"));
     let text = format!(
         r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{{"name": "bench",
             "sink": {{"type": "none"}}, "buffer": {{"maxDiskBytes": 536870912 {buffer}}}}}]}}"#
     );
-    Engine::open(&Config::from_json(&text).unwrap()).unwrap()
+    Engine::open_in(&Config::from_json(&text).unwrap(), world).unwrap()
 }
 
 /// Appends, waiting while there is no room.
@@ -166,9 +177,14 @@ fn flat_out(path: &std::path::Path, producers: usize, seconds: f64) {
     );
 }
 
-/// The far tail of single calls at a set rate.
-fn tail(path: &std::path::Path, rate: u64, seconds: f64) {
-    let engine = engine(path, "");
+/// The far tail of single calls at a set rate; with `syncs` that take so long, if at all. Returns the 99.9th
+/// percentile in nanoseconds.
+fn tail(path: &std::path::Path, rate: u64, seconds: f64, syncs: Option<Duration>) -> f64 {
+    let gate = Gate::default();
+    let engine = engine_in(path, "", &gate.world());
+    if let Some(time) = syncs {
+        gate.set(Syncs::Slow(time));
+    }
     let stream = engine.stream("bench").unwrap();
     let (key, payload) = ([7u8; KEY_LEN], [9u8; PAYLOAD_LEN]);
     let mut times = Vec::new();
@@ -185,8 +201,9 @@ fn tail(path: &std::path::Path, rate: u64, seconds: f64) {
     }
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize] / 1000.0;
+    let slow = syncs.map_or(String::new(), |time| format!(", each sync takes {time:?}"));
     println!(
-        "paced at {rate}/s: p99 {:.2} p99.9 {:.2} p99.99 {:.2} max {:.2} us, refused {refused}, \
+        "paced at {rate}/s{slow}: p99 {:.2} p99.9 {:.2} p99.99 {:.2} max {:.2} us, refused {refused}, \
          {} syncs, {} wake-ups by the producer",
         at(0.99),
         at(0.999),
@@ -195,6 +212,27 @@ fn tail(path: &std::path::Path, rate: u64, seconds: f64) {
         stream.stats().syncs_total,
         stream.ring().wakes(),
     );
+    gate.set(Syncs::Done);
+    at(0.999)
+}
+
+/// The tail while every sync takes a second against the same without, in turns.
+fn slow_syncs(path: &std::path::Path, seconds: f64) {
+    let mut ratios: Vec<f64> = (0..5)
+        .map(|round| {
+            let path = path.join(round.to_string());
+            let plain = tail(&path.join("plain"), 4000, seconds, None);
+            let slow = tail(
+                &path.join("slow"),
+                4000,
+                seconds,
+                Some(Duration::from_secs(1)),
+            );
+            slow / plain
+        })
+        .collect();
+    let (min, median, _) = quantiles(&mut ratios);
+    println!("p99.9 with slow syncs / without: {median:.2} (median), {min:.2} (min); bound 1.5");
 }
 
 fn main() {
@@ -208,8 +246,8 @@ fn main() {
         &|path| flat_out(path, 1, seconds),
         &|path| flat_out(path, 2, seconds),
         &|path| flat_out(path, 4, seconds),
-        &|path| tail(path, 1000, seconds),
-        &|path| tail(path, 4000, seconds),
+        &|path| drop(tail(path, 1000, seconds, None)),
+        &|path| slow_syncs(path, 2.0 * seconds),
     ]
     .into_iter()
     .enumerate()

@@ -271,7 +271,14 @@ impl Exporter {
     /// Lets the sink say what became of records. False when it panicked.
     fn ask(&mut self) -> bool {
         let Self { sink, outcomes, .. } = self;
-        catch_unwind(AssertUnwindSafe(|| sink.poll(outcomes))).is_ok()
+        let is_done = catch_unwind(AssertUnwindSafe(|| sink.poll(outcomes))).is_ok();
+        let is_ours =
+            outcomes.ticket() == self.ticket && outcomes.records().len() == self.picks.len();
+        if !is_ours {
+            // Others were put in their place: they say nothing of this batch.
+            outcomes.expect(self.ticket, self.picks.len());
+        }
+        is_done && is_ours
     }
 
     /// Asks the sink what became of the batch.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use forebay::clock::System;
 use forebay::engine::World;
@@ -14,6 +15,8 @@ pub enum Syncs {
     Done,
     /// They wait until that changes.
     Stalled,
+    /// They take so long.
+    Slow(Duration),
     Failed,
 }
 
@@ -45,8 +48,13 @@ impl Gate {
         let syncs = self.0.syncs.lock().unwrap();
         let is_stalled = |syncs: &mut Option<Syncs>| *syncs == Some(Syncs::Stalled);
         let syncs = self.0.changed.wait_while(syncs, is_stalled).unwrap();
-        match *syncs {
+        let syncs = *syncs; // and lets go of the lock
+        match syncs {
             Some(Syncs::Failed) => Err(io::Error::from_raw_os_error(5)),
+            Some(Syncs::Slow(time)) => {
+                std::thread::sleep(time);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

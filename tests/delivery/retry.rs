@@ -167,6 +167,21 @@ fn a_panic_is_a_retry() {
     assert_eq!(bench.stats().sinks[0].panics_total, 4);
 }
 
+/// `L-S1`: outcomes that a sink made up for a batch of another size are none, and break nothing.
+#[test]
+fn outcomes_of_another_batch_are_a_retry() {
+    let mut bench = Bench::new(8);
+    let mut plan = Plan::accept();
+    plan.replaces = true;
+    bench.script().then(plan);
+    bench.append(10);
+    bench.drain();
+    let requests = bench.script().requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1], requests[0]);
+    assert_eq!(bench.stats().exported_total, 10);
+}
+
 /// `G-051`, `L-S1`: of a sink that blocks, too, only what it answered for was accepted, also when it
 /// panics.
 #[test]

@@ -60,6 +60,8 @@ pub struct Plan {
     pub panics: Option<Panics>,
     /// It also answers for batches and records that are not under way.
     pub strays: bool,
+    /// It puts outcomes of its own making in the place of those that it was given.
+    pub replaces: bool,
 }
 
 impl Plan {
@@ -70,6 +72,7 @@ impl Plan {
             link: None,
             panics: None,
             strays: false,
+            replaces: false,
         }
     }
 
@@ -411,6 +414,12 @@ fn report(state: &mut State, pending: &Pending, outcomes: &mut Outcomes, now: Mo
     let Pending { request, plan, .. } = pending;
     if let Some((link, error)) = plan.link {
         outcomes.set_link(link, error);
+    }
+    if plan.replaces {
+        *outcomes = Outcomes::with_capacity(1);
+        outcomes.expect(request.ticket, 1);
+        outcomes.set(request.ticket, 0, Outcome::Accepted);
+        return false;
     }
     if plan.strays {
         outcomes.set(request.ticket, request.offsets.len(), Outcome::Accepted);
