@@ -226,12 +226,15 @@ impl Board {
 
     /// The value of a counter.
     pub fn get(&self, counter: StreamCounter) -> u64 {
-        self.stream_word(counter).load(Ordering::Relaxed)
+        // Acquire: pairs with `set`. Who reads a counter in another process finds on the board, and in the
+        // files, what was written before it: of the durable offset the life and the end of its segment.
+        self.stream_word(counter).load(Ordering::Acquire)
     }
 
     /// Sets a counter. Only its one writer may.
     pub fn set(&self, counter: StreamCounter, value: u64) {
-        self.stream_word(counter).store(value, Ordering::Relaxed);
+        // Release: see `get`.
+        self.stream_word(counter).store(value, Ordering::Release);
     }
 
     /// Adds to a counter. Only its one writer may.

@@ -109,6 +109,9 @@ pub trait File: Send + Sync {
     /// Takes the file for this process; false when another has it. Held until the file is dropped.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// Whether another process has taken the file. Takes nothing, so any number may ask at once.
+    fn is_locked(&self) -> io::Result<bool>;
+
     /// Maps `len` bytes from `position` on for writing.
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>>;
 }

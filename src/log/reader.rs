@@ -98,8 +98,8 @@ pub struct Reader {
     at: Option<At>,
     want: u64,
     limit: u64,
-    /// The caller's limit.
-    cap: u64,
+    /// What was durable when this read began, or later.
+    progress: u64,
     gives_up_unreadable: bool,
     /// An offset, and how often it was looked for in vain.
     retried: (u64, u32),
@@ -117,7 +117,7 @@ impl Reader {
             at: None,
             want: 0,
             limit: 0,
-            cap: u64::MAX,
+            progress: 0,
             gives_up_unreadable: false,
             retried: (0, 0),
             evidence: None,
@@ -158,7 +158,7 @@ impl Reader {
         limit: u64,
         batch: &mut BatchBuffer,
     ) -> io::Result<(Ended, u64)> {
-        self.cap = limit;
+        self.progress = self.shared.progress();
         self.limit = self.shared.durable.get().min(limit);
         self.read_below(from, batch)
     }
@@ -368,13 +368,13 @@ impl Reader {
     /// Whether more became durable since this read began. Versions in the tail slots may then have
     /// changed under the reader, so it looks again, though not for ever.
     fn was_overtaken(&mut self) -> bool {
-        let now = self.shared.durable.get().min(self.cap);
+        let now = self.shared.progress();
         if self.retried.0 != self.want {
             self.retried = (self.want, 0);
         }
         self.retried.1 += 1;
-        let is_overtaken = now > self.limit && self.retried.1 <= OVERTAKEN_MAX;
-        self.limit = now;
+        let is_overtaken = now > self.progress && self.retried.1 <= OVERTAKEN_MAX;
+        self.progress = now;
         self.pages.forget();
         is_overtaken
     }

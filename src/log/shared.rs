@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Ledger;
+use crate::counters::{Board, StreamCounter};
 use crate::format::{SOURCES_MAX, SourceEntry, StoreId};
 use crate::segment::Segment;
 use crate::watermark::seam::{Mutex, MutexGuard};
@@ -27,6 +28,9 @@ pub struct Shared {
     /// The first offset that is not durable.
     pub durable: Watermark,
     head: AtomicU64,
+    /// Of a store that another process has: where that one says how far it is by now. Watermark and table
+    /// are of when this was made.
+    owner: Option<Arc<Board>>,
     /// The life under which the active segment was prepared, which no other segment has, above; the first
     /// page that is not written in it below.
     end: AtomicU64,
@@ -44,6 +48,7 @@ impl Shared {
             epoch,
             durable: Watermark::new(durable),
             head: AtomicU64::new(head),
+            owner: None,
             end: AtomicU64::new(0),
             table: Mutex::new(Table::default()),
             ledger: Mutex::new(ledger),
@@ -57,7 +62,24 @@ impl Shared {
     pub fn head(&self) -> u64 {
         // Acquire: pairs with the store in `set_head`. A reader that met a page which was reused after
         // the head moved then sees the head that had moved.
-        self.head.load(Ordering::Acquire)
+        let head = self.head.load(Ordering::Acquire);
+        self.on_board(StreamCounter::HeadOffset)
+            .map_or(head, |on_board| on_board.max(head))
+    }
+
+    /// Another process has the store, and this is its board.
+    pub(super) fn follow(&mut self, owner: &Arc<Board>) {
+        self.owner = Some(Arc::clone(owner));
+    }
+
+    fn on_board(&self, counter: StreamCounter) -> Option<u64> {
+        self.owner.as_ref().map(|owner| owner.get(counter))
+    }
+
+    /// What is durable by now; in another process's store that is more than readers are given.
+    pub(super) fn progress(&self) -> u64 {
+        self.on_board(StreamCounter::DurableOffset)
+            .unwrap_or_else(|| self.durable.get())
     }
 
     pub(super) fn set_head(&self, head: u64) {
@@ -101,23 +123,21 @@ impl Shared {
     /// Pages below this one may be written in the segment that was prepared under `life`; `None` when
     /// that is not the active one.
     pub(super) fn end_slot(&self, life: u64) -> Option<u32> {
-        // Acquire: pairs with the store in `set_end`, which comes before the announcement.
-        let end = self.end.load(Ordering::Acquire);
+        let end = self.end_word();
         let slot = u32::try_from(end & SLOT_MASK).ok();
         slot.filter(|_| end >> SLOT_BITS == life)
     }
 
     pub(super) fn set_end(&self, segment: &Segment, slot: u32) {
-        self.set_end_word(segment.life << SLOT_BITS | u64::from(slot));
-    }
-
-    /// What [`set_end`](Self::set_end) has set, in one word.
-    pub(super) fn end_word(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set_end_word(&self, end: u64) {
+        let end = segment.life << SLOT_BITS | u64::from(slot);
         self.end.store(end, Ordering::Release);
+    }
+
+    /// What [`set_end`](Self::set_end) has set, here or in the process that has the store, in one word.
+    pub(super) fn end_word(&self) -> u64 {
+        // Acquire: pairs with the store in `set_end`, which comes before the announcement.
+        self.on_board(StreamCounter::ActiveEnd)
+            .unwrap_or_else(|| self.end.load(Ordering::Acquire))
     }
 
     /// The segment in which `offset` stands, or would, and where the next one begins.

@@ -1,12 +1,13 @@
 //! A store as other processes see it: they take no lock, repair nothing, and touch nothing.
 //!
-//! While an engine has the store, its board says what is durable and where the active segment ends, and a
-//! life that changed says that segments did. Without one, the store is looked at as the next open would
-//! look at it, up to the end that it would find.
+//! While an engine has the store, its board says what is durable, where the active segment ends and how
+//! far the oldest were dropped; a life that changed says that segments did. Without one, the store is
+//! looked at as the next open would look at it, up to the end that it would find.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::open::decide::{Decided, decide};
 use super::open::files::{self, Files};
@@ -18,14 +19,28 @@ use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, StoreId};
 use crate::segment::Segment;
 use crate::storage::{Dir, Storage};
+use crate::watermark::seam::park;
+
+/// While an engine opens the store it is waited for, so often and so long.
+const OPENING_LOOKS: u32 = 100;
+const OPENING_PAUSE: Duration = Duration::from_millis(10);
+/// What an engine may just be writing is looked at again, so often and so much later.
+const DAMAGE_LOOKS: u32 = 10;
+const DAMAGE_PAUSE: Duration = Duration::from_millis(5);
 
 /// A store that is looked at.
 pub struct View {
     dir: Arc<dyn Dir>,
     clock: Arc<dyn Clock>,
     storage: Arc<dyn Storage>,
+    board: Option<Arc<Board>>,
+    seen: Seen,
+}
+
+/// What one look shows.
+struct Seen {
     shared: Arc<Shared>,
-    board: Option<Board>,
+    /// The life of the active segment, if an engine has the store.
     life: u64,
     summary: Summary,
 }
@@ -65,85 +80,104 @@ impl View {
                 format!("{}: {error}", path.display()),
             )
         })?;
-        let board = board(&*dir, &*storage);
-        let (shared, summary) = look(&*dir, &clock, board.as_ref())?;
-        if summary.checkpoint.generation == 0 && summary.segments.is_empty() {
+        let (board, seen) = look(&*dir, &*storage, &clock)?;
+        if seen.summary.checkpoint.generation == 0 && seen.summary.segments.is_empty() {
             let text = format!("{}: there is no store", path.display());
             return Err(Error::text(Code::Io, "open store", text));
         }
-        let life = board
-            .as_ref()
-            .map_or(0, |board| board.get(StreamCounter::Life));
         Ok(Self {
             dir,
             clock,
             storage,
-            shared,
             board,
-            life,
-            summary,
+            seen,
         })
     }
 
     /// What was seen when the view was opened or refreshed.
     pub fn summary(&self) -> &Summary {
-        &self.summary
+        &self.seen.summary
     }
 
     /// The board of the engine that has the store.
     pub fn board(&self) -> Option<&Board> {
-        self.board.as_ref()
+        self.board.as_deref()
     }
 
     /// What readers share. Of a live store, as of the last [`refresh`](Self::refresh).
     pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.seen.shared
     }
 
     /// A reader of what is there now.
     pub fn reader(&self) -> io::Result<Reader> {
-        Reader::new(Arc::clone(&self.shared), Arc::clone(&self.clock))
+        Reader::new(Arc::clone(&self.seen.shared), Arc::clone(&self.clock))
     }
 
-    /// Looks again at a live store. True when its segments changed: readers must be made anew, and go on
-    /// at the offset where the old one was.
+    /// Looks again. True when segments may have changed: readers must be made anew, and go on at the
+    /// offset where the old one was.
     pub fn refresh(&mut self) -> Result<bool> {
-        let board = board(&*self.dir, &*self.storage);
-        let life = board
-            .as_ref()
-            .map_or(0, |board| board.get(StreamCounter::Life));
-        let is_live = board.is_some();
-        self.board = board;
-        if is_live && life == self.life {
-            if let Some(board) = &self.board {
-                follow(&self.shared, board);
+        let owner = owner(&*self.dir, &*self.storage);
+        if let Owner::Has(board) = &owner {
+            // In this order: what is announced later may stand in a segment of a later life.
+            let durable = board.get(StreamCounter::DurableOffset);
+            if self.board.is_some() && board.get(StreamCounter::Life) == self.seen.life {
+                if durable > self.seen.shared.durable.get() {
+                    self.seen.shared.durable.advance(durable);
+                }
+                return Ok(false);
             }
-            return Ok(false);
         }
-        if !is_live && !self.summary.is_live {
-            return Ok(false);
+        if matches!(owner, Owner::Nobody) && self.board.is_none() {
+            let generation = files::generation(&*self.dir);
+            if generation == Some(self.seen.summary.checkpoint.generation) {
+                return Ok(false);
+            }
         }
-        (self.shared, self.summary) = look(&*self.dir, &self.clock, self.board.as_ref())?;
-        self.life = life;
+        (self.board, self.seen) = look(&*self.dir, &*self.storage, &self.clock)?;
         Ok(true)
-    }
-}
-
-/// Takes over what the board says is durable, and how far the active segment is written.
-fn follow(shared: &Shared, board: &Board) {
-    let durable = board.get(StreamCounter::DurableOffset);
-    shared.set_end_word(board.get(StreamCounter::ActiveEnd));
-    shared.set_head(board.get(StreamCounter::HeadOffset).max(shared.head()));
-    if durable > shared.durable.get() {
-        shared.durable.advance(durable);
     }
 }
 
 fn look(
     dir: &dyn Dir,
+    storage: &dyn Storage,
     clock: &Arc<dyn Clock>,
-    board: Option<&Board>,
-) -> Result<(Arc<Shared>, Summary)> {
+) -> Result<(Option<Arc<Board>>, Seen)> {
+    let mut owner = owner(dir, storage);
+    for _ in 0..OPENING_LOOKS {
+        if !matches!(owner, Owner::Opening) {
+            break;
+        }
+        park(Some(OPENING_PAUSE));
+        owner = self::owner(dir, storage);
+    }
+    let Owner::Has(board) = owner else {
+        return Ok((None, look_once(dir, clock, None)?));
+    };
+    let mut seen = look_once(dir, clock, Some(&board))?;
+    for _ in 0..DAMAGE_LOOKS {
+        if !seen.summary.is_checkpoint_damaged && seen.summary.bad_headers.is_empty() {
+            break;
+        }
+        // It may have been read while it was being written.
+        park(Some(DAMAGE_PAUSE));
+        seen = look_once(dir, clock, Some(&board))?;
+    }
+    Ok((Some(board), seen))
+}
+
+fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) -> Result<Seen> {
+    // Before the segments are looked at: what is announced later may stand in one that is not seen.
+    let numbers = board.map(|board| {
+        let [durable, life, next] = [
+            StreamCounter::DurableOffset,
+            StreamCounter::Life,
+            StreamCounter::NextOffset,
+        ]
+        .map(|counter| board.get(counter));
+        (durable, life, next)
+    });
     let mut files = files::look(dir, false)?;
     let checkpoint = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_default();
@@ -154,35 +188,41 @@ fn look(
     let bad_headers = bad.map(|stored| stored.segment.number).collect();
     files.order(checkpoint.head);
     let epoch = files.epoch();
-    let shared = Arc::new(files.shared(store, epoch));
+    let mut shared = files.shared(store, epoch);
+    if let Some(board) = board {
+        shared.follow(board);
+    }
+    let shared = Arc::new(shared);
     let mut report = Report {
         is_clean: files.is_clean,
         ..Report::default()
     };
-    match board {
-        Some(board) => {
-            follow(&shared, board);
-            report.next = board.get(StreamCounter::NextOffset);
-            report.end = shared.durable.get();
+    let mut seen_life = 0;
+    match numbers {
+        Some((durable, life, next)) => {
+            seen_life = life;
+            shared.durable.advance(durable.max(shared.durable.get()));
+            (report.next, report.end) = (next, durable);
         }
         None => settle(&files, &checkpoint, &shared, clock, &mut report)?,
     }
+    let segments = files.segments.iter();
     let summary = Summary {
         store,
         epoch,
         is_live: board.is_some(),
         is_checkpoint_damaged: files.checkpoint.is_damaged,
-        segments: files
-            .segments
-            .iter()
-            .map(|stored| stored.segment.clone())
-            .collect(),
+        segments: segments.map(|stored| stored.segment.clone()).collect(),
         bad_headers,
         report,
         other_files: u32::try_from(files.dead.len() + files.spares.len()).unwrap_or(u32::MAX),
         checkpoint,
     };
-    Ok((shared, summary))
+    Ok(Seen {
+        shared,
+        life: seen_life,
+        summary,
+    })
 }
 
 /// Finds the end of a store that nobody has open, as the next open would.
@@ -207,19 +247,31 @@ fn settle(
     Ok(())
 }
 
-/// The board of the engine that has the store open, if one has.
-fn board(dir: &dyn Dir, storage: &dyn Storage) -> Option<Board> {
-    let lock = dir.open_to_read(LOCK_NAME).ok()?;
-    // Held by nobody: it is let go at once.
-    if lock.try_lock().unwrap_or(true) {
-        return None;
+/// Who has the store.
+enum Owner {
+    Nobody,
+    /// A process that has not signed its board yet.
+    Opening,
+    /// An engine, with its board.
+    Has(Arc<Board>),
+}
+
+fn owner(dir: &dyn Dir, storage: &dyn Storage) -> Owner {
+    let Ok(lock) = dir.open_to_read(LOCK_NAME) else {
+        return Owner::Nobody;
+    };
+    if !lock.is_locked().unwrap_or(false) {
+        return Owner::Nobody;
     }
-    let mut text = [0; 4096];
-    let len = lock.read_at(&mut text, 0).ok()?;
-    let text = std::str::from_utf8(&text[..len]).ok()?;
-    let path = text.lines().nth(1).filter(|path| !path.is_empty())?;
-    let memory = storage.shared_by_other(Path::new(path)).ok()?;
-    Board::fits(&memory)
-        .then(|| Board::new(memory))
-        .filter(|board| board.owner().is_some())
+    let board = || {
+        let mut text = [0; 4096];
+        let len = lock.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..len]).ok()?;
+        let path = text.lines().nth(1).filter(|path| !path.is_empty())?;
+        let memory = storage.shared_by_other(Path::new(path)).ok()?;
+        Board::fits(&memory)
+            .then(|| Arc::new(Board::new(memory)))
+            .filter(|board| board.owner().is_some())
+    };
+    board().map_or(Owner::Opening, Owner::Has)
 }

@@ -304,6 +304,17 @@ impl File for RealFile {
         }
     }
 
+    fn is_locked(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            done => {
+                done?;
+                rustix::fs::flock(&self.file, FlockOperation::Unlock)?;
+                Ok(false)
+            }
+        }
+    }
+
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>> {
         let raw = MmapOptions::new()
             .offset(position)
@@ -354,8 +365,12 @@ mod tests {
         assert!(first.try_lock().unwrap());
         let second = dir.open("lock").unwrap();
         assert!(!second.try_lock().unwrap());
+        assert!(second.is_locked().unwrap());
         drop(first);
-        assert!(second.try_lock().unwrap());
+        // Whoever asks takes nothing.
+        let third = dir.open("lock").unwrap();
+        assert!(!second.is_locked().unwrap() && !third.is_locked().unwrap());
+        assert!(third.try_lock().unwrap());
         fs::remove_dir_all(&path).unwrap();
     }
 

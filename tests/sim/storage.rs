@@ -603,6 +603,10 @@ impl File for SimFile {
         ))
     }
 
+    fn is_locked(&self) -> io::Result<bool> {
+        Ok(self.world()?.contents[self.id].locked)
+    }
+
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>> {
         drop(self.world()?);
         Ok(Box::new(SimWindow {

@@ -110,6 +110,13 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool) -> Result<Files> {
     Ok(files)
 }
 
+/// The generation of the newest checkpoint, as another process sees it.
+pub(in crate::log) fn generation(dir: &dyn Dir) -> Option<u64> {
+    let file = dir.open_to_read(checkpoints::FILE_NAME).ok()?;
+    let found = checkpoints::read(&*file, false).ok()?.ok()?;
+    Some(found.newest.map_or(0, |newest| newest.generation))
+}
+
 impl Files {
     fn read_checkpoint(&mut self, file: &dyn File) -> Result<()> {
         if self.is_owner {

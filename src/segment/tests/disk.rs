@@ -160,6 +160,10 @@ impl File for Disk {
         Ok(true)
     }
 
+    fn is_locked(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>> {
         let mut content = self.content();
         if content.maps_fail {
