@@ -8,7 +8,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Argument, Arguments, Done, Failure, config, place, required};
-use crate::clock::{Clock, System};
+use crate::clock::{Clock, Mono, System};
+use crate::counters::{SinkState, SinkStats};
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 use crate::input::{self, InputConfig, Running};
@@ -17,15 +18,22 @@ pub const HELP: &str = "\
 usage: forebay run CONFIG [--drain SECONDS] [--deadline SECONDS]
 
 Opens the streams of a configuration, starts its inputs, and serves until SIGTERM or SIGINT, or until all inputs
-have ended. Then it takes no more records, makes everything durable that it took, writes clean checkpoints and
-ends. What is stored and not delivered stays stored, for the next start.
+have ended. Then it takes no more records, makes everything durable that it took, lets the sinks deliver, writes
+clean checkpoints and ends. What is stored and not delivered stays stored, for the next start. A second signal
+ends it at once.
 
-  --drain SECONDS      before that, wait so long for the sinks to have everything (default 30 when the
-                       inputs have ended, 0 after a signal)
-  --deadline SECONDS   end after so long in any case (default 10)
+  --drain SECONDS      how long the sinks may deliver what is there (default 30 when the inputs have ended;
+                       after a signal 3, and no longer than a link is up)
+  --deadline SECONDS   then end after so long in any case (default 10)
 
 example: journalctl -f -o cat | forebay run forebay.json
 ";
+
+/// How long sinks may deliver after the inputs have ended, and after a signal.
+const INPUT_DRAIN: Duration = Duration::from_secs(30);
+const SIGNAL_DRAIN: Duration = Duration::from_secs(3);
+/// How often the sinks are looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Something that the main thread waits for.
 enum Event {
@@ -67,7 +75,10 @@ pub fn main(mut arguments: Arguments) -> Done {
     let clock = System::new();
     let is_signal = loop {
         match received.recv_timeout(Duration::from_secs(3600)) {
-            Ok(Event::Signal) => break true,
+            Ok(Event::Signal) => {
+                log::info!("stopping: a signal came");
+                break true;
+            }
             Ok(Event::InputEnded) => {
                 if engine.is_poisoned() {
                     break true;
@@ -81,15 +92,19 @@ pub fn main(mut arguments: Arguments) -> Done {
         }
     };
     running.iter().for_each(|input| input.progress.stop());
-    let drain = drain.unwrap_or(if is_signal {
-        Duration::ZERO
-    } else {
-        Duration::from_secs(30)
-    });
+    let is_worth_waiting = match (drain, is_signal) {
+        (None, true) => is_delivering,
+        _ => has_backlog,
+    };
+    let drain = drain.unwrap_or(if is_signal { SIGNAL_DRAIN } else { INPUT_DRAIN });
     let until = clock.mono().plus(drain);
-    while clock.mono() < until && !is_delivered(&engine) {
+    store(&engine, &clock, until);
+    while clock.mono() < until && !engine.is_poisoned() {
+        if !sinks(&engine).iter().any(is_worth_waiting) {
+            break;
+        }
         // A signal ends the wait.
-        if let Ok(Event::Signal) = received.recv_timeout(Duration::from_millis(50)) {
+        if let Ok(Event::Signal) = received.recv_timeout(LOOK) {
             break;
         }
     }
@@ -98,15 +113,39 @@ pub fn main(mut arguments: Arguments) -> Done {
     match done {
         Ok(()) if engine.is_poisoned() => Err(Failure::Found),
         Ok(()) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            // A drop would wait for its threads once more.
+            std::mem::forget(engine);
+            Err(error.into())
+        }
     }
 }
 
-fn is_delivered(engine: &Engine) -> bool {
-    engine
-        .stream_names()
-        .iter()
-        .all(|name| engine.stats(name).is_none_or(|stats| stats.backlog == 0))
+/// Makes durable what is there, before anybody waits for sinks. What it does not reach, the close does.
+fn store(engine: &Engine, clock: &System, until: Mono) {
+    for name in engine.stream_names() {
+        let left = until.since(clock.mono());
+        let flushed = engine.stream(name).and_then(|stream| stream.flush(left));
+        if let Err(error) = flushed {
+            log::debug!("{name}: {error}");
+        }
+    }
+}
+
+/// All sinks of all streams.
+fn sinks(engine: &Engine) -> Vec<SinkStats> {
+    let names = engine.stream_names();
+    let stats = names.iter().filter_map(|name| engine.stats(name));
+    stats.flat_map(|stats| stats.sinks).collect()
+}
+
+fn has_backlog(sink: &SinkStats) -> bool {
+    sink.backlog > 0
+}
+
+/// It has something to deliver, and nothing is known that keeps it from that.
+fn is_delivering(sink: &SinkStats) -> bool {
+    has_backlog(sink) && matches!(sink.state, SinkState::Ok | SinkState::Idle)
 }
 
 /// Sends an event for each signal that asks to end. A second one ends at once.
