@@ -41,9 +41,8 @@ pub fn main(mut arguments: Arguments) -> Done {
             argument => place(&mut [&mut path, &mut stream], argument)?,
         }
     }
-    let config = config(&required(path, "CONFIG")?)?;
-    let stream = required(stream, "STREAM")?;
-    let config = config.only(&stream.to_string_lossy())?;
+    let (path, stream) = (required(path, "CONFIG")?, required(stream, "STREAM")?);
+    let config = config(&path)?.only(&stream.to_string_lossy())?;
     let engine = Engine::open_to_store(&config)?;
     let stream = engine.stream(&stream.to_string_lossy())?;
     let progress = Progress::default();

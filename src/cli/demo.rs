@@ -28,9 +28,10 @@ mod child;
 pub const HELP: &str = "\
 usage: forebay demo [--seconds N] [--dir DIR] [--keep]
 
-Runs an engine in a process of its own: this machine's telemetry, 1,000 records a second, into a store on disk and from
-there through a link into a file. The link is cut twice, and while it is, the process is killed (SIGKILL). At the end the
-file is compared with what had been durable at that moment. Exit status 0 when nothing that was promised is missing.
+Runs an engine in a process of its own: this machine's telemetry, 1,000 records a second, into a store on disk and
+from there through a link into a file. The link is cut twice, and while it is, the process is killed (SIGKILL). At the
+end the file is compared with what had been durable at that moment. Exit status 0 when nothing that was promised is
+missing.
 
   --seconds N    how long it runs, 12 to 600 (default 36)
   --dir DIR      where its files go (default: a new directory among the temporary files)

@@ -154,10 +154,18 @@ fn json(name: &str, is_live: bool, stats: &Stats) -> String {
             )
         })
         .collect();
+    // The stream's is that of the sink that is farthest behind.
+    let failed = stats
+        .sinks
+        .iter()
+        .filter(|sink| !sink.last_export_error.is_empty());
+    let slowest = failed.min_by_key(|sink| sink.acked_offset);
+    let last_error = slowest.map_or("", |sink| sink.last_export_error.as_str());
     format!(
-        "{{\"stream\":{},\"live\":{is_live}{},\"sinks\":[{}]}}\n",
+        "{{\"stream\":{},\"live\":{is_live}{},\"lastExportError\":{},\"sinks\":[{}]}}\n",
         string(name),
         numbers(&mut stats.numbers()),
+        string(last_error),
         sinks.join(",")
     )
 }

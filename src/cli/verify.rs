@@ -14,8 +14,9 @@ pub const HELP: &str = "\
 usage: forebay verify DIR
 
 Reads every record of the store in a directory and checks it. Prints what is missing, as ranges of offsets with the
-reason, and what else does not verify. Exit status 0 when nothing is damaged: records that the quota dropped or that never
-became durable are no damage. Takes no lock and changes nothing; of a live store it reads what is durable when it starts.
+reason, and what else does not verify. Exit status 0 when nothing is damaged: records that the quota dropped or that
+never became durable are no damage. Takes no lock and changes nothing; of a live store it reads what is durable when
+it starts.
 
 example: forebay verify /var/lib/forebay/telemetry
 ";
