@@ -155,7 +155,7 @@ impl Files {
                     is_good = false;
                 }
             }
-            if self.is_clean && found.is_some() {
+            if self.trusts_first_copy() && found.is_some() {
                 break;
             }
         }
@@ -182,9 +182,8 @@ impl Files {
             });
             return Ok(());
         };
-        // After a clean close only the copies up to the first good one were looked at.
         let looked_at = match headers.iter().position(Option::is_some) {
-            Some(first) if self.is_clean => first + 1,
+            Some(first) if self.trusts_first_copy() => first + 1,
             _ => headers.len(),
         };
         let copies = (0..HEADER_COPIES).zip(&headers).take(looked_at);
@@ -205,6 +204,12 @@ impl Files {
             bad_copies,
         });
         Ok(())
+    }
+
+    /// After a clean close an open looks at headers only up to the first good copy. Others look at all:
+    /// what they find is for people.
+    fn trusts_first_copy(&self) -> bool {
+        self.is_clean && self.is_owner
     }
 
     fn read_header(&self, file: &dyn File, copy: u32) -> io::Result<Result<SegmentHeader, Fault>> {
