@@ -141,8 +141,7 @@ impl Log {
     /// sync. Allocates only when a roll makes a new segment.
     pub fn append(&mut self, record: &Draft<'_>, stamp: Stamp) -> Result<(), Trouble> {
         assert_eq!(record.offset, self.next, "the log is in order");
-        let fits = |writer: &SegmentWriter| writer.fits(record.body.len());
-        if !self.is_active || !self.writer.as_ref().is_some_and(fits) {
+        if !self.fits(record.body.len()) {
             self.roll(record.offset)?;
         }
         let Some(writer) = &mut self.writer else {
@@ -160,9 +159,21 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a record with such a body goes into the active segment.
+    #[inline]
+    pub fn fits(&self, body_len: usize) -> bool {
+        let fits = |writer: &SegmentWriter| writer.fits(body_len);
+        self.is_active && self.writer.as_ref().is_some_and(fits)
+    }
+
     /// Makes everything appended durable and announces it.
     pub fn commit(&mut self) -> Result<(), Trouble> {
         self.commit_as(false)
+    }
+
+    /// Like [`commit`](Self::commit), where the next record does not go into the active segment.
+    pub fn commit_and_leave(&mut self) -> Result<(), Trouble> {
+        self.commit_as(true)
     }
 
     fn commit_as(&mut self, seal: bool) -> Result<(), Trouble> {
@@ -247,9 +258,10 @@ impl Log {
             self.commit_as(true)?;
             self.is_active = false;
         }
-        // Brings mark, cursors and sources up to here, so that after a crash only the active segment has
-        // news; and frees what was acknowledged.
-        self.checkpoint()?;
+        if self.sources.is_owed() {
+            // After a crash only the active segment is scanned: what records behind it said must not be lost.
+            self.checkpoint()?;
+        }
         let spare = self.take_spare()?;
         self.start(spare, first)
     }
@@ -407,6 +419,7 @@ impl Log {
             return Err(Trouble::Failed("write checkpoint", error));
         }
         self.is_checkpoint_owed = false;
+        self.sources.written();
         self.durable_mark = self.state.mark;
         self.durable_head = self.state.head;
         self.durable_reach = self.state.reach;

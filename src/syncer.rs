@@ -145,37 +145,51 @@ impl Stream {
 
     fn drain_and_commit(&mut self, now: Mono, clock: &dyn Clock) -> Result<(), Trouble> {
         let drained = self.drain(clock);
-        if let Err(Trouble::Failed(..)) = drained {
-            return drained;
-        }
+        let is_left = match drained {
+            Err(Trouble::Failed(..)) => return drained.map(|_| ()),
+            Err(Trouble::Full) => false,
+            Ok(is_left) => is_left,
+        };
         // Also what came before the quota was full.
-        self.log.commit()?;
+        if is_left {
+            self.log.commit_and_leave()?;
+        } else {
+            self.log.commit()?;
+        }
         self.ring.release();
         self.due = match self.ring.queued() {
             0 => Mono::NEVER,
+            _ if is_left => now,
             // They came since, so the oldest is not older than this turn.
             _ => now.plus(self.options.sync_interval),
         };
         if self.ring.is_held_up() {
             self.due = self.due.min(now.plus(UNCOMMITTED_PAUSE));
         }
-        self.log.prepare();
-        drained
+        self.log.prepare()?;
+        drained.map(|_| ())
     }
 
-    /// Appends all committed records of the ring to the log.
-    fn drain(&mut self, clock: &dyn Clock) -> Result<(), Trouble> {
+    /// Appends all committed records of the ring to the log, up to the end of the active segment: what it
+    /// takes is made durable and leaves the ring before another is begun, which takes syncs of its own.
+    /// True when that is why it ended.
+    fn drain(&mut self, clock: &dyn Clock) -> Result<bool, Trouble> {
         let stamp = clock.stamp();
         let mut done = Ok(());
         // What is claimed from now on is for the next turn, so that producers fill one part of the ring
         // while the other is synced.
         let end = self.ring.ring().next_offset();
         let log = &mut self.log;
-        while done.is_ok() && self.ring.offset() < end {
+        let mut is_left = false;
+        while done.is_ok() && !is_left && self.ring.offset() < end {
             let taken = self.ring.take(|record| {
                 // After a failure the ring gives again what has become durable before it.
                 if record.offset < log.next() {
                     return true;
+                }
+                if log.is_dirty() && !log.fits(record.body.len()) {
+                    is_left = true;
+                    return false;
                 }
                 let draft = Draft {
                     offset: record.offset,
@@ -191,7 +205,7 @@ impl Stream {
                 break;
             }
         }
-        done
+        done.map(|()| is_left)
     }
 
     fn checkpoint_if_due(&mut self, now: Mono, is_closing: bool) -> Result<(), Trouble> {

@@ -206,7 +206,16 @@ fn power_may_go_after_any_operation_when_nothing_is_dropped() {
 #[test]
 fn a_hundred_crashes_in_a_row_burn_no_backlog() {
     let mut world = World::new(seed(4), SETUP);
-    world.run(60, End::Close);
+    let mut session = world.open().unwrap();
+    for _ in 0..40 {
+        world.append(&mut session, 20);
+        session.step(&mut world.oracle, INTERVAL);
+    }
+    session.note(&mut world.oracle);
+    drop(session);
+    world.disk.kill();
+    world.clock.reboot();
+    world.run(0, End::PowerCut);
     let look = |world: &mut World| {
         let session = world.open().unwrap();
         let log = session.log();

@@ -6,7 +6,7 @@ mod sim;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::counters::{Board, StreamCounter};
+use forebay::counters::{Board, Place, StreamCounter};
 use forebay::log::{self, Opening};
 use forebay::record::Record;
 use forebay::ring::{self, Ring};
@@ -27,10 +27,19 @@ struct Cost {
     written: f64,
     /// The share of the space in use that is keys and payloads.
     used: f64,
+    /// Bytes that only prepared new files, for each byte of keys and payloads.
+    prepared: f64,
 }
 
-/// Appends `rate` records a second for so many seconds; all of them stay stored.
-fn run(rate: u64, seconds: u64) -> Cost {
+/// What is done with records that are durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Kept,
+    Acknowledged,
+}
+
+/// Appends `rate` records a second for so many seconds.
+fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
     let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new()));
     let board = |_| {
         let memory = Memory::private(Board::LEN)?;
@@ -41,7 +50,7 @@ fn run(rate: u64, seconds: u64) -> Cost {
         clock: clock.clone(),
         options: log::Options {
             name: "telemetry".try_into().unwrap(),
-            segment_bytes: 64 << 20,
+            segment_bytes,
             disk_bytes_max: 1 << 30,
             drop_oldest: true,
             io: Io::Write,
@@ -89,6 +98,14 @@ fn run(rate: u64, seconds: u64) -> Cost {
             clock.advance(Duration::from_nanos(1_000_000_000 / rate));
             syncer.step();
         }
+        if then == Then::Acknowledged {
+            let position = syncer.streams()[0].log().durable();
+            board.cursor(0).set_place(&Place {
+                position,
+                ..Place::default()
+            });
+            syncer.streams()[0].log().shared().move_cursor();
+        }
     }
     let (before, after) = (before.unwrap(), board.snapshot(None, Default::default()));
     #[allow(clippy::cast_precision_loss)]
@@ -100,7 +117,8 @@ fn run(rate: u64, seconds: u64) -> Cost {
     Cost {
         syncs_per_second: ratio(after.syncs_total - before.syncs_total, seconds),
         written: ratio(after.written_bytes - before.written_bytes - prepared, taken),
-        used: ratio(taken, after.disk_bytes - before.disk_bytes),
+        prepared: ratio(prepared, taken),
+        used: ratio(taken, after.disk_bytes.saturating_sub(before.disk_bytes)),
     }
 }
 
@@ -116,7 +134,7 @@ fn a_trickle_costs_little_flash_and_little_space() {
         (100, 1000, 1.0, 1.3, 0.75),
         (1000, 300, 1.05, 1.3, 0.75),
     ] {
-        let cost = run(rate, seconds);
+        let cost = run(rate, seconds, 64 << 20, Then::Kept);
         println!(
             "{rate:>5}/s: {:.3} syncs/s, {:.2} bytes written per byte, {:.1} % of the space used",
             cost.syncs_per_second,
@@ -135,4 +153,14 @@ fn a_trickle_costs_little_flash_and_little_space() {
         );
         assert!(cost.used >= used_min, "at {rate}/s: {:.3}", cost.used);
     }
+}
+
+/// `G-088`: while the link is up, segments go round: what was delivered is written again, and no new file
+/// is filled with zeros only to take the place of one that is removed.
+#[test]
+fn a_stream_that_is_drained_fills_no_new_files() {
+    let cost = run(1000, 600, 1 << 20, Then::Acknowledged);
+    println!("prepared for each byte: {:.3}", cost.prepared);
+    assert!(cost.prepared <= 0.01, "{:.3}", cost.prepared);
+    assert!(cost.written <= 1.3, "{:.3}", cost.written);
 }

@@ -105,7 +105,7 @@ pub struct Buffer {
     pub checkpoint_interval: Duration,
     /// How the active segment is written; `None`: as measurements say.
     pub io: Option<Io>,
-    /// The most records in the ring.
+    /// The most records in the ring, a power of two.
     pub max_buffered_records: u32,
     /// The bytes of the ring, a power of two.
     pub ring_bytes: u32,
@@ -303,7 +303,7 @@ impl Buffer {
             sync_timeout: time(object, "syncTimeoutMs", 1, 30_000)?,
             checkpoint_interval: time(object, "checkpointMs", 10, 5000)?,
             io,
-            max_buffered_records: records,
+            max_buffered_records: records.next_power_of_two(),
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
             volatile,

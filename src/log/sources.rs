@@ -13,6 +13,8 @@ use crate::record::{SOURCE_POSITION_MAX, Source, source_in};
 #[derive(Debug, Default)]
 pub struct Sources {
     pending: Vec<SourceEntry, SOURCES_MAX>,
+    /// There are durable ones that no checkpoint has.
+    is_owed: bool,
 }
 
 impl Sources {
@@ -37,6 +39,17 @@ impl Sources {
             put(&mut durable, entry.offset, source);
         }
         self.pending.clear();
+        self.is_owed = true;
+    }
+
+    /// There are durable positions that no checkpoint has.
+    pub fn is_owed(&self) -> bool {
+        self.is_owed
+    }
+
+    /// A checkpoint has them.
+    pub fn written(&mut self) {
+        self.is_owed = false;
     }
 
     /// What was noted did not become durable; it will be noted again.

@@ -12,11 +12,21 @@ use crate::segment;
 
 /// How long a file system that was full is left alone before a segment is made again.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(5);
+/// So many bytes of the spare are prepared for each that is appended.
+const SPARE_BYTES_PER_BYTE: u64 = 2;
+/// A spare is begun earlier than that asks for, by this part of it.
+const SPARE_MARGIN: u32 = 8;
 
 impl Log {
     /// A segment's file to write to: the spare, a new one, or the oldest.
     pub(super) fn take_spare(&mut self) -> Result<Spare, Trouble> {
+        let mut is_checkpointed = false;
         loop {
+            if self.spare.as_ref().is_none_or(|spare| !spare.is_ready()) && !is_checkpointed {
+                // Frees what was acknowledged: that costs less than a new file, and less than records.
+                is_checkpointed = true;
+                self.checkpoint()?;
+            }
             if let Err(error) = self.prepare_up_to(u64::MAX) {
                 // No reason to drop what is stored: the medium may recover.
                 self.shared.durable.fail();
@@ -151,16 +161,19 @@ impl Log {
         }
     }
 
-    /// Keeps a freed segment as the spare, if there is none and it is as good as a new one would be;
-    /// removes it otherwise.
+    /// Keeps a freed segment as the spare, if there is none that is ready and it is as good as a new one
+    /// would be; removes it otherwise.
     fn keep(&mut self, freed: Freed) {
         let Freed {
             segment,
             is_suspect,
         } = freed;
         let is_right = segment.pages == self.geometry.pages || !self.has_room(self.geometry.pages);
-        if self.spare.is_none() && is_right && !is_suspect {
-            self.spare = Some(Spare::of_segment(segment));
+        let has_ready = self.spare.as_ref().is_some_and(Spare::is_ready);
+        if !has_ready && is_right && !is_suspect {
+            let unready = self.spare.replace(Spare::of_segment(segment));
+            // A file that stays is found at the next open.
+            unready.map(|spare| spare.remove(&*self.dir));
             return;
         }
         let (number, name) = (segment.number, segment::file_name(segment.number));
@@ -175,14 +188,38 @@ impl Log {
 
     /// Works on the spare, about as much as the records since the last call need. Never more than a few
     /// steps for each 256 KiB of them.
-    pub fn prepare(&mut self) {
-        if self.is_active {
-            let written = std::mem::take(&mut self.unprepared);
-            if let Err(error) = self.prepare_up_to(1 + 2 * written / spare::STEP_SIZE as u64) {
+    pub fn prepare(&mut self) -> Result<(), Trouble> {
+        let written = std::mem::take(&mut self.unprepared);
+        if self.is_active && (self.spare.is_some() || self.is_spare_due()) {
+            if self.spare.is_none() && self.would_free() {
+                self.checkpoint()?;
+            }
+            if let Err(error) =
+                self.prepare_up_to(1 + SPARE_BYTES_PER_BYTE * written / spare::STEP_SIZE as u64)
+            {
                 // The roll will try again, and say so if it fails.
                 log::warn!("{}: prepare segment failed: {error}", self.options.name);
             }
         }
+        Ok(())
+    }
+
+    /// A checkpoint would free a segment.
+    fn would_free(&self) -> bool {
+        let first_end = self.shared.with_table(|table| table.first_end(None));
+        let passed = |end| self.slowest().is_some_and(|position| position >= end);
+        first_end.is_some_and(passed)
+    }
+
+    /// A new spare has to be begun now to be ready when the active segment is full. Not earlier: in the
+    /// meantime a segment may be freed, which saves making one.
+    fn is_spare_due(&self) -> bool {
+        let Some(writer) = &self.writer else {
+            return false;
+        };
+        let left = writer.segment().pages - writer.end_slot();
+        let next = self.geometry.next_pages(Some(writer.segment().pages));
+        u64::from(left) * SPARE_BYTES_PER_BYTE <= u64::from(next + next / SPARE_MARGIN)
     }
 
     /// Counts what the store takes on disk.

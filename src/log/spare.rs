@@ -116,6 +116,8 @@ impl Spare {
             self.file.write_at(&ZEROS[..len], self.done)?;
             self.done += len as u64;
             self.written_bytes += len as u64;
+            // Starts to write them back, so that the last step does not have to wait for all of them.
+            self.file.drop_cache();
             return Ok(());
         }
         self.file.sync()?;

@@ -172,6 +172,10 @@ impl File for GatedFile {
         self.1.try_lock()
     }
 
+    fn is_locked(&self) -> io::Result<bool> {
+        self.1.is_locked()
+    }
+
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>> {
         self.1.map(position, len)
     }

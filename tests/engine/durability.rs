@@ -1,7 +1,7 @@
 //! What is durable when, and what waiters are told.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay::sink::Blocking;
 use forebay::{Code, Engine, Record, Source};
@@ -70,7 +70,7 @@ fn a_single_append_becomes_durable_by_the_timer() {
 fn while_a_sync_stalls_waits_are_bounded_and_the_newest_are_refused() {
     let scratch = Scratch::new("stall");
     let gate = Gate::default();
-    let buffer = r#""maxBufferedRecords": 100, "fsyncIntervalMs": 10"#;
+    let buffer = r#""maxBufferedRecords": 128, "fsyncIntervalMs": 10"#;
     let config = scratch.config(&stored(buffer));
     let engine = Engine::open_in(&config, &gate.world()).unwrap();
     let stream = engine.stream("telemetry").unwrap();
@@ -88,17 +88,44 @@ fn while_a_sync_stalls_waits_are_bounded_and_the_newest_are_refused() {
         taken += 1;
     };
     assert_eq!((refused.code(), refused.code().number()), (Code::Full, 4));
-    assert_eq!(taken, 101, "what is durable and a ring full");
+    assert_eq!(taken, 129, "what is durable and a ring full");
     let stats = stream.stats();
     assert_eq!(
         (stats.rejected_total, stats.queued, stats.durable_offset),
-        (1, 100, 1)
+        (1, 128, 1)
     );
     gate.set(Syncs::Done);
     stream.flush(LIMIT).unwrap();
     let stats = stream.stats();
-    assert_eq!((stats.appended_total, stats.durable_offset), (101, 101));
-    assert_eq!(stream.append(b"", 101, b"x").unwrap(), 101);
+    assert_eq!((stats.appended_total, stats.durable_offset), (129, 129));
+    assert_eq!(stream.append(b"", 129, b"x").unwrap(), 129);
+}
+
+/// `G-063`, `L-59`: the default ring carries 4,000 records a second over syncs that take a second each.
+#[test]
+fn slow_syncs_refuse_nothing_at_four_thousand_records_a_second() {
+    let scratch = Scratch::new("slow");
+    let gate = Gate::default();
+    let engine = Engine::open_in(&scratch.config(&stored("")), &gate.world()).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    gate.set(Syncs::Slow(Duration::from_secs(1)));
+    let start = Instant::now();
+    for n in 0..24_000u32 {
+        let due = Duration::from_secs(1) * n / 4000;
+        // Sleeping in between would append in bursts.
+        while start.elapsed() < due {
+            std::hint::spin_loop();
+        }
+        stream.append(b"0123456789abcdef", 1, &[7; 100]).unwrap();
+    }
+    let stats = stream.stats();
+    assert_eq!((stats.rejected_total, stats.appended_total), (0, 24_000));
+    assert!(
+        (2..=6).contains(&stats.syncs_total),
+        "{} syncs",
+        stats.syncs_total
+    );
+    gate.set(Syncs::Done);
 }
 
 /// `G-071`, `G-122`: a waiter hears of a disk that fails again and again; its record is stored elsewhere
