@@ -254,6 +254,11 @@ fn config(path: &Path) -> Result<Config, Failure> {
     })
 }
 
+/// Text as JSON.
+fn json_string(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 /// Writes to standard output.
 fn print(text: &str) -> Done {
     let mut out = io::stdout().lock();

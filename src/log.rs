@@ -315,8 +315,7 @@ impl Log {
         );
         self.board.add(StreamCounter::Syncs, 1);
         if let Err(error) = written {
-            // The same file again, under a raised life: what its header says now is not known.
-            self.spare = Some(spare);
+            self.start_failed(spare, &error);
             self.shared.durable.fail();
             return Err(Trouble::Failed("write segment header", error));
         }

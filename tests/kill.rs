@@ -219,7 +219,7 @@ fn drain(scratch: &Scratch, run: u64, promises: &mut Promises) {
     note_all(&ended.out, promises);
 }
 
-/// `G-020`, `G-086`, `G-098`, `G-102`, `L-2`, `L-3`, `L-4`, `L-22`, `L-101`.
+/// `G-020`, `G-086`, `G-098`, `G-102`, `L-2`, `L-3`, `L-4`, `L-101`.
 #[test]
 fn no_number_of_kills_loses_what_was_promised() {
     if child::is_asked_for() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::columns;
-use super::{Argument, Arguments, Done, Failure, bytes, print, stats};
+use super::{Argument, Arguments, Done, Failure, bytes, json_string, print, stats};
 use crate::clock::{Clock, Mono, System};
 use crate::counters::{Board, Stats, StreamCounter};
 use crate::error::{Code, Error};
@@ -428,5 +428,5 @@ fn clock() -> Arc<dyn Clock> {
 
 /// A path as JSON.
 fn json_path(path: &Path) -> String {
-    serde_json::to_string(&path.to_string_lossy()).unwrap_or_default()
+    json_string(&path.to_string_lossy())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::table::columns;
-use super::{Argument, Arguments, Done, bytes, place, print, required, time};
+use super::{Argument, Arguments, Done, bytes, json_string, place, print, required, time};
 use crate::clock::System;
 use crate::format::{Loss, PAGE_SIZE};
 use crate::log::{Summary, View};
@@ -109,13 +109,12 @@ fn text(summary: &Summary, ledger: &[Loss]) -> String {
 }
 
 fn json(summary: &Summary, ledger: &[Loss]) -> String {
-    let string = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let list = |items: Vec<String>| format!("[{}]", items.join(","));
     let checkpoint = &summary.checkpoint;
     let segments = summary.segments.iter().map(|segment| {
         format!(
             "{{\"file\":{},\"base\":{},\"life\":{},\"pages\":{},\"headerDamaged\":{}}}",
-            string(&crate::segment::file_name(segment.number)),
+            json_string(&crate::segment::file_name(segment.number)),
             segment.base,
             segment.life,
             segment.pages,
@@ -130,17 +129,17 @@ fn json(summary: &Summary, ledger: &[Loss]) -> String {
             .map(|(from, to)| format!("[{from},{to}]"));
         format!(
             "{{\"name\":{},\"position\":{},\"intervals\":{}}}",
-            string(&cursor.name),
+            json_string(&cursor.name),
             cursor.place.position,
             list(intervals.collect())
         )
     });
     let sources = checkpoint.sources.iter().map(|source| {
         let position = source.position.escape_ascii().to_string();
-        let (name, offset) = (string(&source.name), source.offset);
+        let (name, offset) = (json_string(&source.name), source.offset);
         format!(
             "{{\"name\":{name},\"offset\":{offset},\"position\":{}}}",
-            string(&position)
+            json_string(&position)
         )
     });
     let losses = ledger.iter().map(|loss| {
@@ -149,16 +148,16 @@ fn json(summary: &Summary, ledger: &[Loss]) -> String {
             loss.start,
             loss.end,
             loss.count,
-            string(loss.reason.name())
+            json_string(loss.reason.name())
         )
     });
     format!(
         "{{\"store\":{},\"epoch\":{},\"stream\":{},\"live\":{},\"clean\":{},\"generation\":{},\
          \"head\":{},\"mark\":{},\"life\":{},\"next\":{},\"end\":{},\"checkpointDamaged\":{},\
          \"otherFiles\":{},\"segments\":{},\"cursors\":{},\"sources\":{},\"ledger\":{}}}\n",
-        string(&summary.store.to_string()),
+        json_string(&summary.store.to_string()),
         summary.epoch,
-        string(&checkpoint.name),
+        json_string(&checkpoint.name),
         summary.is_live,
         summary.report.is_clean,
         checkpoint.generation,

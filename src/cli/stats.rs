@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::table::columns;
-use super::{Argument, Arguments, Done, Failure, config, place, print, required};
+use super::{Argument, Arguments, Done, Failure, config, json_string, place, print, required};
 use crate::clock::{Clock, System};
 use crate::counters::{Board, CursorCounter, Stats, StreamCounter};
 use crate::error::Error;
@@ -135,7 +135,6 @@ fn table(name: &str, is_live: bool, stats: &Stats) -> String {
 }
 
 fn json(name: &str, is_live: bool, stats: &Stats) -> String {
-    let string = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let numbers = |numbers: &mut dyn Iterator<Item = (&'static str, u64)>| {
         numbers
             .map(|(name, value)| format!(",\"{name}\":{value}"))
@@ -147,25 +146,18 @@ fn json(name: &str, is_live: bool, stats: &Stats) -> String {
         .map(|sink| {
             format!(
                 "{{\"name\":{},\"state\":{},\"lastExportError\":{}{}}}",
-                string(&sink.name),
-                string(sink.state.name()),
-                string(&sink.last_export_error),
+                json_string(&sink.name),
+                json_string(sink.state.name()),
+                json_string(&sink.last_export_error),
                 numbers(&mut sink.numbers())
             )
         })
         .collect();
-    // The stream's is that of the sink that is farthest behind.
-    let failed = stats
-        .sinks
-        .iter()
-        .filter(|sink| !sink.last_export_error.is_empty());
-    let slowest = failed.min_by_key(|sink| sink.acked_offset);
-    let last_error = slowest.map_or("", |sink| sink.last_export_error.as_str());
     format!(
         "{{\"stream\":{},\"live\":{is_live}{},\"lastExportError\":{},\"sinks\":[{}]}}\n",
-        string(name),
+        json_string(name),
         numbers(&mut stats.numbers()),
-        string(last_error),
+        json_string(stats.last_export_error()),
         sinks.join(",")
     )
 }

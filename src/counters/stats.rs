@@ -254,6 +254,16 @@ impl Board {
 }
 
 impl Stats {
+    /// The last error of the sink that is farthest behind, of those that had one; else empty.
+    pub fn last_export_error(&self) -> &str {
+        let failed = self
+            .sinks
+            .iter()
+            .filter(|sink| !sink.last_export_error.is_empty());
+        let slowest = failed.min_by_key(|sink| sink.acked_offset);
+        slowest.map_or("", |sink| sink.last_export_error.as_str())
+    }
+
     fn add_sink(&mut self, mut sink: SinkStats) {
         sink.dropped_total = sink.dropped_quota + sink.dropped_age + sink.dropped_damage;
         self.acked_offset = match self.sinks.is_empty() {

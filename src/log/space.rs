@@ -204,6 +204,18 @@ impl Log {
         Ok(())
     }
 
+    /// A header was not written, or its file did not become a segment.
+    pub(super) fn start_failed(&mut self, spare: Spare, error: &io::Error) {
+        if error.kind() == io::ErrorKind::IsADirectory {
+            // Something that is not ours has the name: another one has to do.
+            self.shared.with_table(|table| table.block(spare.number()));
+            let _ = spare.remove(&*self.dir);
+            return;
+        }
+        // The same file again, under a raised life: what its header says now is not known.
+        self.spare = Some(spare);
+    }
+
     /// A checkpoint would free a segment.
     fn would_free(&self) -> bool {
         let first_end = self.shared.with_table(|table| table.first_end(None));
