@@ -168,6 +168,7 @@ fn every_cut(seed: u64, setup: Setup, step: u64) -> u64 {
     count
 }
 
+/// `G-079`, `G-081`, `G-083`, `G-085`, `G-086`, `G-088`, `L-1`, `L-2`, `L-5`, `L-20`, `L-41`.
 #[test]
 fn power_may_go_after_any_operation() {
     let seed = seed(1);
@@ -201,7 +202,7 @@ fn power_may_go_after_any_operation_when_nothing_is_dropped() {
     assert!(count > 100, "only {count} operations");
 }
 
-/// A board that never gets far loses nothing of what it had stored: crashes in a row use up neither
+/// `L-60`: a board that never gets far loses nothing of what it had stored: crashes in a row use up neither
 /// pages nor segments, however many there are.
 #[test]
 fn a_hundred_crashes_in_a_row_burn_no_backlog() {
@@ -263,6 +264,7 @@ fn random_life(seed: u64, control: Control) {
     world.run(0, End::Close);
 }
 
+/// `G-071`, `G-084`, `L-1`, `L-5`, `L-41`, `L-119`.
 #[test]
 fn random_lives_keep_every_promise() {
     let first = seed(1000);
@@ -278,7 +280,7 @@ fn random_lives_keep_every_promise() {
     }
 }
 
-/// The checks would see it if the engine, or the disk, did not do what it must.
+/// `L-120`: the checks would see it if the engine, or the disk, did not do what it must.
 #[test]
 fn controls_fail() {
     let hook = std::panic::take_hook();

@@ -162,7 +162,7 @@ fn each_requirement_is_shown_by_a_test_that_exists() {
     }
 }
 
-/// `G-021`, `L-46`, `L-S3`.
+/// `G`, `L` or `L-S`, a hyphen where it is missing, and digits.
 fn is_number(text: &str) -> bool {
     let digits = text
         .strip_prefix("G-")

@@ -44,6 +44,7 @@ impl Log {
         for _ in 0..steps {
             if self.spare.is_none() {
                 self.spare = self.new_spare()?;
+                self.report_space();
             }
             let Some(spare) = self.spare.as_mut().filter(|spare| !spare.is_ready()) else {
                 return Ok(());

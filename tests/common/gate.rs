@@ -1,7 +1,8 @@
-//! The real disk, with syncs that can be held up or made to fail.
+//! The real disk, with syncs that can be held up or made to fail, and room that can be gone.
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub enum Syncs {
 struct State {
     syncs: Mutex<Option<Syncs>>,
     changed: Condvar,
+    is_full: AtomicBool,
 }
 
 /// Decides what syncs do. Cheap to clone.
@@ -34,6 +36,18 @@ impl Gate {
     pub fn set(&self, syncs: Syncs) {
         *self.0.syncs.lock().unwrap() = Some(syncs);
         self.0.changed.notify_all();
+    }
+
+    /// The file system has no room: files that are there can be written, others not be made.
+    pub fn set_full(&self, is_full: bool) {
+        self.0.is_full.store(is_full, Ordering::SeqCst);
+    }
+
+    fn room(&self) -> io::Result<()> {
+        match self.0.is_full.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
     }
 
     /// The real world behind this gate.
@@ -92,6 +106,7 @@ impl Dir for GatedDir {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.0.room()?;
         self.gated(self.1.create(name)?)
     }
 
@@ -144,6 +159,7 @@ impl File for GatedFile {
     }
 
     fn preallocate(&self, size: u64) -> io::Result<()> {
+        self.0.room()?;
         self.1.preallocate(size)
     }
 

@@ -128,6 +128,44 @@ fn slow_syncs_refuse_nothing_at_four_thousand_records_a_second() {
     gate.set(Syncs::Done);
 }
 
+/// `L-46`, `L-49`: on a file system without room for another segment the oldest records go, and those that
+/// come are stored; when there is room again, it is used.
+#[test]
+fn a_full_file_system_is_survived_and_room_is_used_again() {
+    let scratch = Scratch::new("full");
+    let gate = Gate::default();
+    let engine = Engine::open_in(&scratch.config(&stored("")), &gate.world()).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    let fill = |mib: u64| {
+        for n in 0..mib * 1024 {
+            while stream.append(b"", n, &[7; 1000]).is_err() {
+                thread::yield_now();
+            }
+        }
+        stream.flush(LIMIT).unwrap();
+    };
+    fill(4);
+    let taken = stream.stats().allocated_bytes;
+    gate.set_full(true);
+    fill(20);
+    let stats = stream.stats();
+    assert_eq!(stats.durable_offset, 24 * 1024);
+    assert!(stats.dropped_total > 12 * 1024, "{}", stats.dropped_total);
+    // A spare may have been half made.
+    assert!(
+        stats.allocated_bytes <= taken,
+        "{} of {taken}",
+        stats.allocated_bytes
+    );
+    gate.set_full(false);
+    wait_until("room is used again", || {
+        fill(1);
+        stream.stats().allocated_bytes > taken + (4 << 20)
+    });
+    let stats = stream.stats();
+    assert_eq!(stats.durable_offset, stats.next_offset);
+}
+
 /// `G-071`, `G-122`: a waiter hears of a disk that fails again and again; its record is stored elsewhere
 /// when that is possible, and nothing is lost.
 #[test]
