@@ -246,7 +246,9 @@ fn main() {
         &|path| flat_out(path, 1, seconds),
         &|path| flat_out(path, 2, seconds),
         &|path| flat_out(path, 4, seconds),
-        &|path| drop(tail(path, 1000, seconds, None)),
+        &|path| {
+            tail(path, 1000, seconds, None);
+        },
         &|path| slow_syncs(path, 2.0 * seconds),
     ]
     .into_iter()

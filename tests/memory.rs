@@ -113,7 +113,7 @@ fn a_busy_stream_stays_within_the_formula() {
             "batch": {{"maxRecords": 10000, "maxLatencyMs": 0}}}}"#,
         out.display()
     ));
-    let input = format!(r#", "inputs": [{{"type": "stdin", "stream": "telemetry"}}]}}"#);
+    let input = r#", "inputs": [{"type": "stdin", "stream": "telemetry"}]}"#;
     let text = format!("{}{input}", text.strip_suffix('}').unwrap());
     let config = Config::from_json(&text).unwrap();
     let formula: u64 = config.memory().iter().map(|needs| needs.memory).sum();

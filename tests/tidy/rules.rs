@@ -165,7 +165,7 @@ pub const OWNERS: [(&str, Places); 13] = [
         &[
             ("src/config/json.rs", "reads JSON"),
             ("src/sink/lines.rs", "strings of a JSON line"),
-            ("src/cli/", "strings of JSON output"),
+            ("src/cli.rs", "strings of JSON output"),
         ],
     ),
     (
