@@ -228,18 +228,13 @@ fn append_to_a_store_that_is_taken_is_refused_and_harms_nobody() {
     let mut running = setup.serve(&[]);
     running.write(b"before\n");
     let config = setup.config.to_str().unwrap();
+    let holder = format!("locked: process {} has it open", running.id());
     let ended = forebay_with_input(&["append", config, "telemetry"], b"x\n").expect(1);
     assert!(ended.out.is_empty());
     assert!(ended.err.contains("\"telemetry\""), "{ended:?}");
-    assert!(
-        ended.err.contains("another process has it open"),
-        "{ended:?}"
-    );
+    assert!(ended.err.contains(&holder), "{ended:?}");
     let ended = forebay_with_input(&["run", config], b"x\n").expect(1);
-    assert!(
-        ended.err.contains("another process has it open"),
-        "{ended:?}"
-    );
+    assert!(ended.err.contains(&holder), "{ended:?}");
     running.write(b"after\n");
     running.end().expect(0);
     assert_eq!(payloads(&setup.delivered()), ["before", "after"]);

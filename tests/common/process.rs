@@ -176,6 +176,10 @@ impl Running {
         self.err.lock().unwrap().clone()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it has said this on standard error.
     pub fn wait_for(&self, text: &str) {
         wait_until(text, || self.err().contains(text));
