@@ -21,7 +21,9 @@ mod memory;
 mod real;
 
 pub use memory::{Buffer, Memory};
-pub use real::{Real, default_run_dir, open_to_read, random, read_text, remove_tree};
+pub use real::{
+    Real, default_run_dir, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file,
+};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;
@@ -48,6 +50,15 @@ pub struct Entry {
     pub size: u64,
     /// The bytes of disk that it takes.
     pub allocated: u64,
+}
+
+/// Names a file as long as it is there, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// The file system.
+    pub device: u64,
+    /// The file in it.
+    pub number: u64,
 }
 
 /// An open directory. Names are plain file names without a slash.

@@ -1,6 +1,5 @@
 //! `append`: stores records from standard input.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     let engine = Engine::open_to_store(&config)?;
     let stream = engine.stream(&stream.to_string_lossy())?;
     let progress = Progress::default();
-    stdin::append_lines(&mut io::stdin().lock(), &options, &stream, &progress)?;
+    stdin::append_stdin(&options, &stream, &progress)?;
     stream.flush(Duration::from_secs(60))?;
     engine.close(Duration::from_secs(60))?;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);

@@ -13,8 +13,13 @@ use crate::config::json;
 pub enum Line {
     /// It is in the buffer, without its end.
     Whole,
+    /// It is in the buffer, and the source has ended where its end should be.
+    Unfinished,
     /// It is longer than the buffer may be; it was passed over.
-    TooLong,
+    TooLong {
+        /// The source had its end.
+        is_finished: bool,
+    },
     /// There is none: the source has ended.
     End,
 }
@@ -55,12 +60,47 @@ pub fn read_line(
             if line.last() == Some(&b'\r') {
                 line.pop();
             }
-            return Ok(if is_too_long || line.len() > len_max {
-                Line::TooLong
-            } else {
-                Line::Whole
+            return Ok(match end {
+                _ if is_too_long || line.len() > len_max => Line::TooLong {
+                    is_finished: end.is_some(),
+                },
+                Some(_) => Line::Whole,
+                None => Line::Unfinished,
             });
         }
+    }
+}
+
+/// A source that knows how much of it was read.
+pub struct Counted<R> {
+    source: R,
+    /// The bytes before the next one.
+    pub position: u64,
+}
+
+impl<R> Counted<R> {
+    /// A source that is at `position`.
+    pub fn new(source: R, position: u64) -> Self {
+        Self { source, position }
+    }
+}
+
+impl<R: BufRead> io::Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.source.read(buf)?;
+        self.position += len as u64;
+        Ok(len)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.source.consume(len);
+        self.position += len as u64;
     }
 }
 
@@ -133,6 +173,8 @@ pub fn text(line: &[u8]) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
+    const TOO_LONG: Line = Line::TooLong { is_finished: true };
+
     fn all(text: &[u8], len_max: usize) -> Vec<Result<String, Line>> {
         // A reader that gives three bytes at a time.
         let mut source = io::BufReader::with_capacity(3, text);
@@ -140,8 +182,10 @@ mod tests {
         let mut lines = Vec::new();
         loop {
             match read_line(&mut source, &mut line, len_max).unwrap() {
-                Line::Whole => lines.push(Ok(String::from_utf8(line.clone()).unwrap())),
-                Line::TooLong => lines.push(Err(Line::TooLong)),
+                Line::Whole | Line::Unfinished => {
+                    lines.push(Ok(String::from_utf8(line.clone()).unwrap()));
+                }
+                Line::TooLong { .. } => lines.push(Err(TOO_LONG)),
                 Line::End => return lines,
             }
             assert!(line.len() <= len_max + 1);
@@ -152,7 +196,7 @@ mod tests {
     fn lines_end_in_every_way_and_long_ones_are_passed_over() {
         let lines = all(b"one\r\n\ntwo three four\n12345\nlast", 5);
         let ok = |text: &str| Ok(text.to_owned());
-        let too_long = || Err(Line::TooLong);
+        let too_long = || Err(TOO_LONG);
         assert_eq!(
             lines,
             [ok("one"), ok(""), too_long(), ok("12345"), ok("last")]

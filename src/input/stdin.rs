@@ -1,14 +1,26 @@
 //! Lines on standard input. While there is no room, the pipe waits: nothing is lost.
+//!
+//! Where standard input is a file, each record can carry how far it was read (`resume`): after a crash
+//! reading goes on exactly behind the last record that is durable, nothing twice and nothing missing. With
+//! `follow` the end of the file is not the end of the input.
 
 use std::io;
+use std::time::Duration;
 
-use super::lines::{Line, LineRecord, read_line, text};
+use super::lines::{Counted, Line, LineRecord, read_line, text};
 use super::{Progress, append_patiently};
 use crate::clock::{Clock, System};
-use crate::config::json::Object;
+use crate::config::json::{Node, Object};
 use crate::engine::Stream;
 use crate::error::Result;
-use crate::record::Record;
+use crate::record::{Record, Source};
+use crate::storage::{FileId, seek_stdin, stdin_file};
+use crate::watermark::seam::park;
+
+/// The source whose position records carry.
+const SOURCE: &str = "stdin";
+/// A file that is followed is looked at so often.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the input is told.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +29,10 @@ pub struct Options {
     pub key: String,
     /// Lines are JSON objects.
     pub is_json: bool,
+    /// Records carry their position in the file, and reading begins behind the last durable one.
+    pub resumes: bool,
+    /// At the end of the file it waits for more.
+    pub follows: bool,
 }
 
 impl Options {
@@ -27,21 +43,78 @@ impl Options {
         let is_json = object.take_set("format").map_or(Ok(false), |node| {
             node.word(&[("lines", false), ("ndjson", true)])
         })?;
-        Ok(Self { key, is_json })
+        let is_set = |node: Option<Node<'_>>| node.map_or(Ok(false), |node| node.boolean());
+        Ok(Self {
+            key,
+            is_json,
+            resumes: is_set(object.take_set("resume"))?,
+            follows: is_set(object.take_set("follow"))?,
+        })
     }
 }
 
 /// Appends a record for each line, until standard input ends.
 pub fn run(options: &Options, stream: &Stream, progress: &Progress) {
-    let mut source = io::stdin().lock();
-    if let Err(error) = append_lines(&mut source, options, stream, progress) {
+    if let Err(error) = append_stdin(options, stream, progress) {
         log::warn!("standard input: {error}");
     }
 }
 
-/// Appends a record for each line of a source.
-pub fn append_lines(
-    source: &mut impl io::BufRead,
+/// Appends a record for each line on standard input.
+pub fn append_stdin(options: &Options, stream: &Stream, progress: &Progress) -> io::Result<()> {
+    let file = match (options.resumes || options.follows, stdin_file()) {
+        (false, _) => None,
+        (true, Some(file)) => Some(file),
+        (true, None) => {
+            let text = "it is no regular file: \"resume\" and \"follow\" have no effect";
+            log::warn!("standard input: {text}");
+            None
+        }
+    };
+    let mut position = 0;
+    if let Some((id, size)) = file {
+        let known = stream.source_position(SOURCE).filter(|_| options.resumes);
+        position = known
+            .and_then(|known| known_position(&known, id))
+            .unwrap_or(0);
+        if position > size {
+            log::warn!(
+                "standard input: the file is shorter than it was; it is read from its start"
+            );
+            position = 0;
+        }
+        seek_stdin(position)?;
+    }
+    let mut source = Counted::new(io::stdin().lock(), position);
+    append_lines(
+        &mut source,
+        file.map(|(id, _)| id),
+        options,
+        stream,
+        progress,
+    )
+}
+
+/// What a position says: which file, and how much of it was read.
+fn position_bytes(file: FileId, position: u64) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    let values = [file.device, file.number, position];
+    for (bytes, value) in bytes.chunks_exact_mut(8).zip(values) {
+        bytes.copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+/// How much of `file` was read, if the position is one of it.
+fn known_position(bytes: &[u8], file: FileId) -> Option<u64> {
+    let position = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
+    (bytes == position_bytes(file, position)).then_some(position)
+}
+
+/// Appends a record for each line of a source, which is `file` if that is known.
+fn append_lines(
+    source: &mut Counted<impl io::BufRead>,
+    file: Option<FileId>,
     options: &Options,
     stream: &Stream,
     progress: &Progress,
@@ -50,43 +123,55 @@ pub fn append_lines(
     let mut line = Vec::new();
     // In JSON six characters may stand for one byte.
     let len_max = stream.record_len_max() * if options.is_json { 6 } else { 1 } + 4096;
+    let follows = options.follows && file.is_some();
     while !progress.is_stopping() {
+        let start = source.position;
         match read_line(source, &mut line, len_max)? {
+            Line::End if follows => {
+                park(Some(FOLLOW_PAUSE));
+                continue;
+            }
+            Line::Unfinished | Line::TooLong { is_finished: false } if follows => {
+                // Its rest is still to be written.
+                seek_stdin(start)?;
+                source.position = start;
+                park(Some(FOLLOW_PAUSE));
+                continue;
+            }
             Line::End => break,
-            Line::TooLong => {
+            Line::TooLong { .. } => {
                 Progress::count(&progress.refused);
                 continue;
             }
-            Line::Whole => {}
+            Line::Whole | Line::Unfinished => {}
         }
-        let now = clock.wall_ms();
-        let is_open = if options.is_json {
-            let Some(parsed) = text(&line).and_then(|line| LineRecord::parse(&line)) else {
-                Progress::count(&progress.malformed);
-                continue;
-            };
-            let properties = parsed.borrowed_properties();
-            let key = if parsed.key.is_empty() {
-                options.key.as_bytes()
-            } else {
-                &parsed.key
-            };
-            let record = Record {
-                key,
-                time_ms: parsed.time_ms.unwrap_or(now),
-                payload: &parsed.payload,
-                properties: &properties,
-                source: None,
-            };
-            append_patiently(stream, &record, progress)
-        } else {
-            append_patiently(
-                stream,
-                &Record::new(options.key.as_bytes(), now, &line),
-                progress,
-            )
+        let position = file.map(|file| position_bytes(file, source.position));
+        let place = position.as_ref().filter(|_| options.resumes);
+        let mut record = Record {
+            source: place.map(|position| Source {
+                name: SOURCE,
+                position,
+            }),
+            ..Record::new(options.key.as_bytes(), clock.wall_ms(), &line)
         };
-        if !is_open {
+        if !options.is_json {
+            if append_patiently(stream, &record, progress) {
+                continue;
+            }
+            break;
+        }
+        let Some(parsed) = text(&line).and_then(|line| LineRecord::parse(&line)) else {
+            Progress::count(&progress.malformed);
+            continue;
+        };
+        let properties = parsed.borrowed_properties();
+        record.properties = &properties;
+        record.payload = &parsed.payload;
+        record.time_ms = parsed.time_ms.unwrap_or(record.time_ms);
+        if !parsed.key.is_empty() {
+            record.key = &parsed.key;
+        }
+        if !append_patiently(stream, &record, progress) {
             break;
         }
     }

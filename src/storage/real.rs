@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, Mode, OFlags};
 
-use super::{Dir, Entry, File, Memory, PAGE_SIZE, Storage, Window};
+use super::{Dir, Entry, File, FileId, Memory, PAGE_SIZE, Storage, Window};
 
 /// The system's file systems and shared memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +87,26 @@ pub fn read_text(path: &Path, size_max: u64) -> io::Result<String> {
 /// Opens a file to read it from front to back.
 pub fn open_to_read(path: &Path) -> io::Result<impl io::Read> {
     fs::File::open(path)
+}
+
+/// Which file standard input is, and how long; `None` when it is no regular file.
+pub fn stdin_file() -> Option<(FileId, u64)> {
+    let stat = rustix::fs::fstat(io::stdin()).ok()?;
+    let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    let size = u64::try_from(stat.st_size).ok()?;
+    #[allow(clippy::useless_conversion)] // their widths differ by target
+    let id = FileId {
+        device: u64::from(stat.st_dev),
+        number: u64::from(stat.st_ino),
+    };
+    is_file.then_some((id, size))
+}
+
+/// Goes on reading standard input, which is a regular file, from `position` on. Nothing of it may lie in
+/// a buffer.
+pub fn seek_stdin(position: u64) -> io::Result<()> {
+    rustix::fs::seek(io::stdin(), rustix::fs::SeekFrom::Start(position))?;
+    Ok(())
 }
 
 /// Removes a directory with all that is in it. What cannot be removed stays.

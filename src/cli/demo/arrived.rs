@@ -43,11 +43,13 @@ pub fn read(path: &Path) -> io::Result<Arrived> {
     loop {
         match read_line(&mut source, &mut line, LINE_LEN_MAX)? {
             Line::End => return Ok(arrived),
-            Line::TooLong => arrived.broken += 1,
-            Line::Whole => match std::str::from_utf8(&line).ok().and_then(offset_of) {
-                Some(offset) => arrived.add(offset),
-                None => arrived.broken += 1,
-            },
+            Line::TooLong { .. } => arrived.broken += 1,
+            Line::Whole | Line::Unfinished => {
+                match std::str::from_utf8(&line).ok().and_then(offset_of) {
+                    Some(offset) => arrived.add(offset),
+                    None => arrived.broken += 1,
+                }
+            }
         }
         arrived.lines += 1;
     }

@@ -123,6 +123,8 @@ input | type | "syslog" | must be "stdin" or "host"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string
 stdin | format | "json" | must be "lines" or "ndjson"
+stdin | resume | 1 | must be true or false
+stdin | follow | "yes" | must be true or false
 host | ratePerSecond | 0 | must be 1..=100000
 host | ratePerSecond | 100001 | must be 1..=100000
 "#;
