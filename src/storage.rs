@@ -19,9 +19,11 @@ use std::sync::Arc;
 
 mod memory;
 mod real;
+mod surroundings;
 
 pub use memory::{Buffer, Memory};
-pub use real::{Real, default_run_dir, open_to_read, random, read_text, remove_tree};
+pub use real::{Real, open_to_read, random, read_text, remove_tree};
+pub use surroundings::{Medium, Surroundings, default_run_dir, memory_available, read_private};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

@@ -45,6 +45,11 @@ pub fn parse(document: &str) -> Result<Node<'_>> {
     })
 }
 
+/// Text as a string of JSON.
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 fn config_error(text: String) -> Error {
     Error::text(Code::Config, "", text)
 }
@@ -137,25 +142,28 @@ impl<'a> Node<'a> {
 
     /// A string.
     pub fn string(&self) -> Result<String> {
-        serde_json::from_str(self.raw).map_err(|_| {
-            let is_secret = |mut object: Object<'_>| object.take("$secret").is_some();
-            if self.object().is_ok_and(is_secret) {
-                self.error("secrets are not available in this version")
-            } else {
-                self.error("must be a string")
-            }
+        serde_json::from_str(self.raw).map_err(|_| match self.secret() {
+            Some(_) => self.error("secrets may stand in sinks and in \"vars\" only"),
+            None => self.error("must be a string"),
         })
+    }
+
+    /// What a reference to a secret, `{"$secret":"name"}`, refers to.
+    pub fn secret(&self) -> Option<(Object<'a>, Node<'a>)> {
+        let mut object = self.is_object().then(|| self.object().ok())??;
+        let name = object.take("$secret")?;
+        Some((object, name))
     }
 
     /// One of a few words.
     pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T> {
-        let found = self.string().ok().and_then(|text| {
-            words
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
-        });
-        found.ok_or_else(|| {
+        self.word_of(&self.string().unwrap_or_default(), words)
+    }
+
+    /// One of a few words, which a string of the document stands for.
+    pub fn word_of<T: Copy>(&self, text: &str, words: &[(&str, T)]) -> Result<T> {
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
             let words: Vec<_> = words
                 .iter()
                 .map(|(word, _)| format!("\"{word}\""))
@@ -202,6 +210,12 @@ impl<'a> Object<'a> {
     /// The object itself.
     pub fn node(&self) -> &Node<'a> {
         &self.node
+    }
+
+    /// A field that is there and not null, and was not taken.
+    pub fn get(&self, key: &str) -> Option<&Node<'a>> {
+        let field = self.fields.iter().find(|(name, _)| name == key);
+        field.map(|(_, node)| node).filter(|node| !node.is_null())
     }
 
     /// Takes a field, if it is there.
