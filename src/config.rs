@@ -111,10 +111,11 @@ impl Config {
         around: &dyn Surroundings,
     ) -> Result<()> {
         if let Some(node) = object.take_set("secretsDir") {
-            self.secrets_dir = Some(PathBuf::from(node.string()?));
-            if node.string()?.contains(['{', '}', '\0']) || node.string()?.is_empty() {
+            let text = node.string()?;
+            if text.is_empty() || text.contains(['{', '}', '\0']) {
                 return Err(node.error("must be a path without templates"));
             }
+            self.secrets_dir = Some(PathBuf::from(text));
         }
         let mut resolver = Resolver::new(around, self.secrets_dir.clone());
         if let Some(node) = object.take_set("vars") {

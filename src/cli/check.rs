@@ -96,7 +96,8 @@ fn media(config: &Config, text: &mut String) {
         if wanted > room {
             let (names, wanted, room) = (names.join(", "), bytes(wanted), bytes(room));
             text.push_str(&format!(
-                "warning: {names}: maxDiskBytes leaves {wanted} to be taken, and the file system has {room} free\n"
+                "warning: {names}: maxDiskBytes leaves {wanted} to be taken, and the file system has \
+                 {room} free\n"
             ));
         }
     }

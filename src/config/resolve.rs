@@ -127,7 +127,8 @@ impl<'a> Resolver<'a> {
             let end = if brace == "{" { behind.find('}') } else { None };
             let Some(end) = end else {
                 let rule = format!(
-                    "\"{brace}\" has no counterpart: a template is {{Name}}, and a brace itself is written twice"
+                    "\"{brace}\" has no counterpart: a template is {{Name}}, and a brace itself is \
+                     written twice"
                 );
                 return Err(node.error(rule));
             };
@@ -255,7 +256,8 @@ impl<'a> Resolver<'a> {
             .map(|variable| format!("{}: no template uses it", variable.path))
             .collect();
         if self.is_host_thing.get() {
-            let text = "{ThingName}: neither in \"vars\" nor in $AWS_IOT_THING_NAME: the host's name stands for it";
+            let text = "{ThingName}: neither in \"vars\" nor in $AWS_IOT_THING_NAME: the host's name \
+                        stands for it";
             warnings.push(text.to_owned());
         }
         warnings
