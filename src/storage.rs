@@ -6,7 +6,8 @@
 //! ```
 //!
 //! [`Real`] is the system's. Tests bring one that loses power. Everything is a plain blocking call that
-//! does what its name says once: no retry, no cache, no policy.
+//! does what its name says once: no retry, no cache, no policy. What else a process finds around it
+//! (environment, host name, private files, free memory and disk) comes from here too: [`Surroundings`].
 //!
 //! **Invariants.** A [`Memory`] never moves, is zero when new, is aligned to a page, and is only lent
 //! out as atomic words or as a raw pointer whose user keeps its own rules ([`crate::ring`]). A
