@@ -90,7 +90,6 @@ impl Medium {
                 continue;
             }
             let free = rustix::fs::statvfs(part)?;
-            #[allow(clippy::useless_conversion)] // not as wide on every target
             return Ok(Self {
                 device: fs::metadata(part)?.dev(),
                 volatile: volatile_kind(&rustix::fs::statfs(part)?),

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const RIGHT: &str = r#"{"dataDir":"/data","runDir":null,"secretsDir":"/x","vars":{"A":"north","B":"{"},"streams":[
+const RIGHT: &str = r#"{"dataDir":"/data","runDir":null,"secretsDir":"/x","vars":{"A":"north","B":"{"},
+"streams":[
   {"name":"fast","sinks":[{"type":"none","name":"a"},{"type":"callback","name":"b","id":"x{B}{{","startAt":"newest"}],
    "buffer":{"type":"disk","path":"/data/{A}","segmentBytes":65536.0,"maxDiskBytes":1e9,"onFull":"rejectNew",
              "fsync":"always","fsyncIntervalMs":50,"maxBufferedRecords":100,"maxBufferedBytes":65536,
