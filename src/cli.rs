@@ -17,6 +17,7 @@ use crate::storage::read_text;
 
 mod append;
 mod check;
+mod config;
 mod demo;
 mod inspect;
 mod logger;
@@ -37,6 +38,7 @@ usage: forebay VERB [ARGUMENT…]
 
   run CONFIG              serve the streams of a configuration until SIGTERM or SIGINT
   check CONFIG            say whether a configuration is right, and what it would take
+  config CONFIG           print the configuration in force: defaults and templates filled in, secrets hidden
   stats CONFIG|DIR        the numbers of streams, live or stopped
   append CONFIG STREAM    store records from standard input
   read DIR                print the records of a store
@@ -102,6 +104,11 @@ const VERBS: &[Verb] = &[
         name: "check",
         help: check::HELP,
         main: check::main,
+    },
+    Verb {
+        name: "config",
+        help: config::HELP,
+        main: config::main,
     },
     Verb {
         name: "stats",

@@ -18,19 +18,25 @@ use crate::log::{BUDGET_MIN, SEGMENT_SIZE_MIN};
 use crate::ring;
 use crate::segment::Io;
 use crate::sink::Sink;
+use crate::storage::{Real, Surroundings};
 use crate::watermark::seam::Mutex;
 
+mod effective;
 pub mod json;
 mod needs;
+pub mod resolve;
 mod sinks;
 mod stream;
 
 use json::{Node, Object};
+use resolve::Resolver;
 pub use sinks::{SinkConfig, SinkKind};
 pub use stream::{Batch, Buffer, Delivery, Fsync, OnFull, StreamConfig, Volatile};
 
 /// The most streams of an engine.
 pub const STREAMS_MAX: usize = 1024;
+/// Where stores lie where nothing else is said.
+const DATA_DIR: &str = "/var/lib/forebay";
 /// The longest wait that can be configured, in milliseconds: a day.
 const MILLIS_MAX: u64 = 86_400_000;
 
@@ -38,8 +44,12 @@ const MILLIS_MAX: u64 = 86_400_000;
 pub struct Config {
     /// The streams.
     pub(crate) streams: Vec<StreamConfig>,
+    /// Base of the stores' default paths.
+    data_dir: PathBuf,
     /// Where shared counters lie; `None`: where the system has a place for that.
     pub(crate) run_dir: Option<PathBuf>,
+    /// Where secrets lie.
+    secrets_dir: Option<PathBuf>,
     /// The document, if it has `inputs`, which only the binary understands.
     inputs: Option<String>,
     /// Sinks of the host, until the engine takes them.
@@ -59,13 +69,20 @@ impl Config {
     /// Reads and checks a document: `{"streams":[…]}`, or a component's whole configuration with that
     /// object under `streaming`.
     pub fn from_json(text: &str) -> Result<Self> {
+        Self::from_json_in(text, &Real)
+    }
+
+    /// Like [`from_json`](Self::from_json), with surroundings of its own for templates and secrets.
+    pub fn from_json_in(text: &str, around: &dyn Surroundings) -> Result<Self> {
         let document = json::parse(text)?;
         let mut root = document.object()?;
         let streaming = root.take_set("streaming");
         let is_ours = streaming.is_some() || root.take("streams").is_some();
         let mut config = Self {
             streams: Vec::new(),
+            data_dir: PathBuf::from(DATA_DIR),
             run_dir: None,
+            secrets_dir: None,
             inputs: None,
             custom: Mutex::default(),
             warnings: Vec::new(),
@@ -83,23 +100,32 @@ impl Config {
             root.take("streaming");
             root
         };
-        config.read(ours, text)?;
+        config.read(ours, text, around)?;
         Ok(config)
     }
 
-    fn read(&mut self, mut object: Object<'_>, text: &str) -> Result<()> {
-        let data_dir = match object.take_set("dataDir") {
-            Some(node) => path(&node)?,
-            None => PathBuf::from("/var/lib/forebay"),
-        };
-        self.run_dir = object
-            .take_set("runDir")
-            .map(|node| path(&node))
-            .transpose()?;
-        for key in ["secretsDir", "vars"] {
-            if let Some(node) = object.take_set(key) {
-                return Err(unavailable(&node));
+    fn read(
+        &mut self,
+        mut object: Object<'_>,
+        text: &str,
+        around: &dyn Surroundings,
+    ) -> Result<()> {
+        if let Some(node) = object.take_set("secretsDir") {
+            let text = node.string()?;
+            if text.is_empty() || text.contains(['{', '}', '\0']) {
+                return Err(node.error("must be a path without templates"));
             }
+            self.secrets_dir = Some(PathBuf::from(text));
+        }
+        let mut resolver = Resolver::new(around, self.secrets_dir.clone());
+        if let Some(node) = object.take_set("vars") {
+            resolver.read_vars(&node)?;
+        }
+        if let Some(node) = object.take_set("dataDir") {
+            self.data_dir = path(&node, &resolver)?;
+        }
+        if let Some(node) = object.take_set("runDir") {
+            self.run_dir = Some(path(&node, &resolver)?);
         }
         if let Some(inputs) = object.take_set("inputs") {
             inputs.array()?;
@@ -113,7 +139,7 @@ impl Config {
             return Err(node.error(format_args!("at most {STREAMS_MAX} streams")));
         }
         for node in &streams {
-            let stream = StreamConfig::read(node, &data_dir, &mut self.warnings)?;
+            let stream = StreamConfig::read(node, &self.data_dir, &resolver, &mut self.warnings)?;
             if self.streams.iter().any(|other| other.name == stream.name) {
                 return Err(node.error(format_args!("another stream is named \"{}\"", stream.name)));
             }
@@ -129,6 +155,7 @@ impl Config {
         if self.streams.is_empty() {
             self.warnings.push("no streams are configured".to_owned());
         }
+        self.warnings.extend(resolver.warnings());
         object.finish()
     }
 
@@ -217,22 +244,13 @@ pub struct Needs {
     pub disk: u64,
 }
 
-/// A path that is not empty.
-pub(crate) fn path(node: &Node<'_>) -> Result<PathBuf> {
-    let text = text(node)?;
-    if text.is_empty() || text.contains('\0') {
-        return Err(node.error("must be a path"));
+/// A path of ours, which is shown wherever something happens in it.
+fn path(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<PathBuf> {
+    let text = resolver.path(node)?;
+    if text.is_secret() {
+        return Err(node.error("must be a path without secrets: it is shown"));
     }
-    Ok(PathBuf::from(text))
-}
-
-/// A string in which a later version resolves templates.
-fn text(node: &Node<'_>) -> Result<String> {
-    let text = node.string()?;
-    if text.contains('{') {
-        return Err(node.error("templates are not available in this version"));
-    }
-    Ok(text)
+    Ok(PathBuf::from(text.reveal()))
 }
 
 /// A time in milliseconds.

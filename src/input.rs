@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::config::json::Node;
+use crate::config::json::{Node, quoted};
 use crate::engine::{Engine, Stream};
 use crate::error::{Code, Error, Result};
 use crate::record::Record;
@@ -44,6 +44,28 @@ impl InputConfig {
         };
         object.finish()?;
         Ok((name, input))
+    }
+
+    /// The item as it would stand in `inputs` with nothing left out.
+    pub fn to_json(&self, stream: &str) -> String {
+        let (kind, more) = match self {
+            Self::Stdin(stdin::Options {
+                key,
+                is_json,
+                resumes,
+                follows,
+            }) => {
+                let key = quoted(key);
+                let format = if *is_json { "ndjson" } else { "lines" };
+                let more = format!(
+                    "\"key\": {key}, \"format\": \"{format}\", \"resume\": {resumes}, \"follow\": {follows}"
+                );
+                ("stdin", more)
+            }
+            Self::Host(host::Options { rate }) => ("host", format!("\"ratePerSecond\": {rate}")),
+        };
+        let stream = quoted(stream);
+        format!("{{\"type\": \"{kind}\", \"stream\": {stream}, {more}}}")
     }
 }
 

@@ -39,6 +39,7 @@ pub mod file;
 pub mod lines;
 #[cfg(feature = "stdout")]
 pub mod stdout;
+pub mod text;
 
 pub use blocking::{Answer, Blocking, BlockingSink};
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! [`Real`] is the system's. Tests bring one that loses power. Everything is a plain blocking call that
-//! does what its name says once: no retry, no cache, no policy.
+//! does what its name says once: no retry, no cache, no policy. What else a process finds around it
+//! (environment, host name, private files, free memory and disk) comes from here too: [`Surroundings`].
 //!
 //! **Invariants.** A [`Memory`] never moves, is zero when new, is aligned to a page, and is only lent
 //! out as atomic words or as a raw pointer whose user keeps its own rules ([`crate::ring`]). A
@@ -19,11 +20,11 @@ use std::sync::Arc;
 
 mod memory;
 mod real;
+mod surroundings;
 
 pub use memory::{Buffer, Memory};
-pub use real::{
-    Real, default_run_dir, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file,
-};
+pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
+pub use surroundings::{Medium, Surroundings, default_run_dir, memory_available, read_private};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

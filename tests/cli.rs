@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a test is not behind the seams
 #![allow(clippy::unnecessary_debug_formatting)] // a path in quotes is a path in JSON
 
+#[path = "cli/config.rs"]
+mod config;
 #[path = "cli/demo.rs"]
 mod demo;
 #[path = "cli/garbage.rs"]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay::config::{Config, STREAMS_MAX};
+use forebay::config::{Config, STREAMS_MAX, resolve};
 use forebay::{counters, format, log, record, segment};
 
 fn document(name: &str) -> String {
@@ -35,12 +35,16 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
 /// `L-66`: each bound of `docs/limits.md` is the one in the code, and none is missing there.
 #[test]
 fn the_bounds_are_those_of_the_code() {
-    let expected: [u64; 21] = [
+    let expected: [u64; 25] = [
         STREAMS_MAX as u64,
         counters::CURSORS_MAX as u64,
         counters::CURSOR_NAME_MAX as u64,
         counters::INTERVALS_MAX as u64,
         counters::ERROR_TEXT_MAX as u64,
+        resolve::VARS_MAX as u64,
+        resolve::VAR_NAME_MAX as u64,
+        resolve::SECRET_LEN_MAX,
+        resolve::TEXT_LEN_MAX as u64,
         record::KEY_LEN_MAX as u64,
         record::PROPERTIES_MAX as u64,
         record::PROPERTY_NAME_MAX as u64,

@@ -1,14 +1,19 @@
 //! `check`: says whether a configuration is right.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use super::{Arguments, Done, bytes, config, place, print, required};
-use crate::config::Config;
+use crate::config::{Config, Volatile};
 use crate::input::InputConfig;
+use crate::storage::{Medium, Real, Storage, memory_available};
 
 pub const HELP: &str = "\
 usage: forebay check CONFIG
 
 Reads a configuration and says what is wrong with it: line, column, path, value and rule. Opens nothing. Exit status 0
-when it is right, 2 when it is not. Prints the memory that the streams would take.
+when it is right, 2 when it is not. Prints the memory that the streams would take, and warns of what is right and
+will not do here: a disk too small, one that a reboot empties, too little memory, keys without effect.
 
 example: forebay check forebay.json
 ";
@@ -31,7 +36,15 @@ pub fn main(mut arguments: Arguments) -> Done {
             ));
         }
     }
-    let sum: u64 = streams(&config, &mut text);
+    media(&config, &mut text);
+    let sum: u64 = config.memory().iter().map(|stream| stream.memory).sum();
+    if let Some(available) = memory_available().filter(|available| sum > *available) {
+        let (sum, available) = (bytes(sum), bytes(available));
+        text.push_str(&format!(
+            "warning: memory: the streams may take {sum}, and the system has {available} to give\n"
+        ));
+    }
+    streams(&config, &mut text);
     text.push_str(&format!(
         "{} streams, at most {} of memory\n",
         config.stream_names().len(),
@@ -40,8 +53,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     print(&text)
 }
 
-fn streams(config: &Config, text: &mut String) -> u64 {
-    let mut sum = 0;
+fn streams(config: &Config, text: &mut String) {
     for stream in config.memory() {
         let place = stream.path.display();
         let (memory, disk) = (bytes(stream.memory), bytes(stream.disk));
@@ -49,7 +61,51 @@ fn streams(config: &Config, text: &mut String) -> u64 {
             "{}: {memory} of memory, {disk} of disk in {place}\n",
             stream.name
         ));
-        sum += stream.memory;
     }
-    sum
+}
+
+/// Warns of media that forget, and of those that have less room than the budgets on them.
+fn media(config: &Config, text: &mut String) {
+    // For each device: its room, what its budgets may still take, and the streams' names.
+    let mut devices: BTreeMap<u64, (u64, u64, Vec<&str>)> = BTreeMap::new();
+    for stream in &config.streams {
+        let (name, path) = (stream.name.as_str(), &stream.buffer.path);
+        let Ok(medium) = Medium::of(path) else {
+            continue;
+        };
+        let place = path.display();
+        if let Some(kind) = medium.volatile {
+            let what = match stream.buffer.volatile {
+                Volatile::Allow => None,
+                Volatile::Warn => Some("a reboot empties it"),
+                Volatile::Refuse => Some("\"volatile\": \"refuse\" will not open it"),
+            };
+            if let Some(what) = what {
+                text.push_str(&format!(
+                    "warning: {name}: {place} lies on {kind}: {what}\n"
+                ));
+            }
+        }
+        let device = devices.entry(medium.device);
+        let (room, wanted, names) = device.or_insert((medium.free, 0, Vec::new()));
+        *room = medium.free.min(*room);
+        *wanted += stream.buffer.max_disk_bytes.saturating_sub(taken(path));
+        names.push(name);
+    }
+    for (room, wanted, names) in devices.into_values() {
+        if wanted > room {
+            let (names, wanted, room) = (names.join(", "), bytes(wanted), bytes(room));
+            text.push_str(&format!(
+                "warning: {names}: maxDiskBytes leaves {wanted} to be taken, and the file system has \
+                 {room} free\n"
+            ));
+        }
+    }
+}
+
+/// What a store has taken already.
+fn taken(path: &Path) -> u64 {
+    let list = Real.open_dir(path, false).and_then(|dir| dir.list());
+    let entries = list.unwrap_or_default();
+    entries.iter().map(|entry| entry.allocated).sum()
 }

@@ -428,5 +428,7 @@ fn clock() -> Arc<dyn Clock> {
 
 /// A path as JSON.
 fn json_path(path: &Path) -> String {
-    json_string(&path.to_string_lossy())
+    // A brace itself is written twice.
+    let path = path.to_string_lossy().replace('{', "{{");
+    json_string(&path.replace('}', "}}"))
 }

@@ -5,6 +5,7 @@
 //! line, column, path, value and rule: `15:21 streams[1].buffer.segmentBytes 5: must be 65536..=1073741824`.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -43,6 +44,11 @@ pub fn parse(document: &str) -> Result<Node<'_>> {
         raw: raw.get(),
         path: String::new(),
     })
+}
+
+/// Text as a string of JSON.
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 fn config_error(text: String) -> Error {
@@ -111,8 +117,9 @@ impl<'a> Node<'a> {
             node: self.clone(),
             fields: Vec::new(),
         };
+        let mut keys = BTreeSet::new();
         for (key, raw) in fields.0 {
-            if object.fields.iter().any(|(other, _)| *other == key) {
+            if !keys.insert(key.clone()) {
                 return Err(object.key_error(key, raw.get(), "stands here twice"));
             }
             let path = match self.path.as_str() {
@@ -137,25 +144,28 @@ impl<'a> Node<'a> {
 
     /// A string.
     pub fn string(&self) -> Result<String> {
-        serde_json::from_str(self.raw).map_err(|_| {
-            let is_secret = |mut object: Object<'_>| object.take("$secret").is_some();
-            if self.object().is_ok_and(is_secret) {
-                self.error("secrets are not available in this version")
-            } else {
-                self.error("must be a string")
-            }
+        serde_json::from_str(self.raw).map_err(|_| match self.secret() {
+            Some(_) => self.error("secrets may stand in sinks and in \"vars\" only"),
+            None => self.error("must be a string"),
         })
+    }
+
+    /// What a reference to a secret, `{"$secret":"name"}`, refers to.
+    pub fn secret(&self) -> Option<(Object<'a>, Node<'a>)> {
+        let mut object = self.is_object().then(|| self.object().ok())??;
+        let name = object.take("$secret")?;
+        Some((object, name))
     }
 
     /// One of a few words.
     pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T> {
-        let found = self.string().ok().and_then(|text| {
-            words
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
-        });
-        found.ok_or_else(|| {
+        self.word_of(&self.string().unwrap_or_default(), words)
+    }
+
+    /// One of a few words, which a string of the document stands for.
+    pub fn word_of<T: Copy>(&self, text: &str, words: &[(&str, T)]) -> Result<T> {
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
             let words: Vec<_> = words
                 .iter()
                 .map(|(word, _)| format!("\"{word}\""))
@@ -202,6 +212,12 @@ impl<'a> Object<'a> {
     /// The object itself.
     pub fn node(&self) -> &Node<'a> {
         &self.node
+    }
+
+    /// A field that is there and not null, and was not taken.
+    pub fn get(&self, key: &str) -> Option<&Node<'a>> {
+        let field = self.fields.iter().find(|(name, _)| name == key);
+        field.map(|(_, node)| node).filter(|node| !node.is_null())
     }
 
     /// Takes a field, if it is there.
@@ -364,6 +380,15 @@ mod tests {
             .object()
             .unwrap_err();
         assert_eq!(error.to_string(), "1:17 a: stands here twice");
+    }
+
+    /// Each key was compared with all before it: a document of a few megabytes took hours.
+    #[test]
+    fn an_object_of_many_keys_is_read_in_a_moment() {
+        let keys: Vec<_> = (0..300_000).map(|n| format!("\"{n}\":0")).collect();
+        let document = format!("{{{},\"7\":1}}", keys.join(","));
+        let error = parse(&document).unwrap().object().unwrap_err();
+        assert!(error.to_string().ends_with(" 7: stands here twice"));
     }
 
     #[test]

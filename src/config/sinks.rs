@@ -3,9 +3,11 @@
 use heapless::String as Name;
 
 use super::json::{Node, Object};
-use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name, text};
+use super::resolve::Resolver;
+use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name};
 #[cfg(any(feature = "file", feature = "stdout"))]
 use crate::sink::lines::LineFormat;
+use crate::sink::text::Text;
 
 /// A sink.
 #[derive(Clone, Debug)]
@@ -25,7 +27,7 @@ pub enum SinkKind {
     /// Nothing is delivered; retention alone frees space.
     None,
     /// Registered by the host under this id.
-    Callback(String),
+    Callback(Text),
     /// Lines in files.
     #[cfg(feature = "file")]
     File(crate::sink::file::Options),
@@ -47,6 +49,7 @@ const TYPES: [(&str, bool); 6] = [
 /// Reads `sink` or `sinks`.
 pub(super) fn read_all(
     stream: &mut Object<'_>,
+    resolver: &Resolver<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<SinkConfig>> {
     let nodes = match (stream.take_set("sink"), stream.take_set("sinks")) {
@@ -63,7 +66,7 @@ pub(super) fn read_all(
     }
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for node in &nodes {
-        let sink = read(node, nodes.len() > 1, warnings)?;
+        let sink = read(node, nodes.len() > 1, resolver, warnings)?;
         if sinks.iter().any(|other| other.name == sink.name) {
             return Err(node.error(format_args!("another sink is named \"{}\"", sink.name)));
         }
@@ -75,6 +78,7 @@ pub(super) fn read_all(
 fn read(
     node: &Node<'_>,
     is_one_of_several: bool,
+    resolver: &Resolver<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<SinkConfig> {
     let mut object = node.object()?;
@@ -87,7 +91,7 @@ fn read(
         None => Name::try_from(type_name).unwrap_or_default(),
     };
     let starts_newest = object.take_set("startAt").map_or(Ok(false), |node| {
-        node.word(&[("oldest", false), ("newest", true)])
+        resolver.word(&node, &[("oldest", false), ("newest", true)])
     })?;
     let is_required = object
         .take_set("required")
@@ -110,14 +114,14 @@ fn read(
     }
     let kind = match type_name {
         #[cfg(feature = "file")]
-        "file" => SinkKind::File(file(&mut object)?),
+        "file" => SinkKind::File(file(&mut object, resolver, warnings)?),
         #[cfg(feature = "stdout")]
         "stdout" => SinkKind::Stdout(crate::sink::stdout::Options {
-            format: line_format(&mut object)?,
+            format: line_format(&mut object, resolver)?,
         }),
         "callback" => {
-            let id = object.take_set("id").map(|node| text(&node)).transpose()?;
-            SinkKind::Callback(id.unwrap_or_else(|| sink_name.as_str().to_owned()))
+            let id = object.take_set("id").map(|node| resolver.text(&node));
+            SinkKind::Callback(id.unwrap_or_else(|| Ok(Text::open(sink_name.as_str())))?)
         }
         _ => SinkKind::None,
     };
@@ -130,40 +134,60 @@ fn read(
 }
 
 #[cfg(any(feature = "file", feature = "stdout"))]
-fn line_format(object: &mut Object<'_>) -> Result<LineFormat> {
+fn line_format(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<LineFormat> {
     let words = [("ndjson", LineFormat::Ndjson), ("raw", LineFormat::Raw)];
     object
         .take_set("format")
-        .map_or(Ok(LineFormat::default()), |node| node.word(&words))
+        .map_or(Ok(LineFormat::default()), |node| {
+            resolver.word(&node, &words)
+        })
 }
 
 #[cfg(feature = "file")]
-fn file(object: &mut Object<'_>) -> Result<crate::sink::file::Options> {
+fn file(
+    object: &mut Object<'_>,
+    resolver: &Resolver<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<crate::sink::file::Options> {
+    use std::path::Path;
     use std::time::Duration;
     let number = |object: &mut Object<'_>, key, max, default| {
         object
             .take_set(key)
             .map_or(Ok(default), |node| node.number(0..=max))
     };
-    let path = object.required("path")?;
-    let file_path = super::path(&path)?;
-    if file_path.file_name().is_none() {
-        return Err(path.error("must be the path of a file"));
-    }
-    // A file in the present directory has no parent that could be opened.
-    let file_path = match file_path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => std::path::Path::new(".").join(file_path),
-        _ => file_path,
+    let node = object.required("path")?;
+    let mut path = resolver.path(&node)?;
+    let parent = match Path::new(path.reveal()).file_name() {
+        Some(_) => Path::new(path.reveal()).parent(),
+        None => return Err(node.error("must be the path of a file")),
     };
-    let files_max = number(object, "maxFiles", 1_000_000, 8)?;
-    Ok(crate::sink::file::Options {
-        path: file_path,
-        format: line_format(object)?,
+    // A file in the present directory has no parent that could be opened.
+    if parent.is_some_and(|parent| parent.as_os_str().is_empty()) {
+        let mut there = Text::open("./");
+        there.push(&path);
+        path = there;
+    }
+    let files = object.take_set("maxFiles");
+    let files_max = files
+        .as_ref()
+        .map_or(Ok(8), |node| node.number(0..=1_000_000))?;
+    let options = crate::sink::file::Options {
+        path,
+        format: line_format(object, resolver)?,
         file_bytes_max: number(object, "maxFileBytes", 1 << 40, 128 << 20)?,
         roll_every: Duration::from_secs(number(object, "rollEverySecs", 366 * 86_400, 0)?),
         files_max: u32::try_from(files_max).unwrap_or(u32::MAX),
         sync: object.take_set("fsync").map_or(Ok(true), |node| {
-            node.word(&[("perBatch", true), ("never", false)])
+            resolver.word(&node, &[("perBatch", true), ("never", false)])
         })?,
-    })
+    };
+    if let Some(node) = files
+        && options.file_bytes_max == 0
+        && options.roll_every.is_zero()
+    {
+        let text = "has no effect: with neither maxFileBytes nor rollEverySecs no file ever rolls";
+        warnings.push(format!("{}: {text}", node.path()));
+    }
+    Ok(options)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use heapless::String as Name;
 
 use super::json::{Node, Object};
+use super::resolve::Resolver;
 use super::{
     BUDGET_MIN, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind, millis, name,
     path, ring, sinks, unavailable,
@@ -139,15 +140,30 @@ impl StreamConfig {
     pub(super) fn read(
         node: &Node<'_>,
         data_dir: &Path,
+        resolver: &Resolver<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let mut object = node.object()?;
         let name: Name<NAME_LEN_MAX> = name(&object.required("name")?)?;
-        let sinks = sinks::read_all(&mut object, warnings)?;
+        let sinks = sinks::read_all(&mut object, resolver, warnings)?;
         let buffer = section(&mut object, "buffer")?;
-        let buffer = Buffer::read(buffer, data_dir.join(name.as_str()))?;
-        let batch = Batch::read(section(&mut object, "batch")?)?;
-        let delivery = Delivery::read(section(&mut object, "delivery")?)?;
+        let buffer = Buffer::read(buffer, data_dir.join(name.as_str()), resolver)?;
+        let (batch, delivery) = (
+            section(&mut object, "batch")?,
+            section(&mut object, "delivery")?,
+        );
+        for section in [&batch, &delivery].into_iter().flatten() {
+            if sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None)) {
+                warnings.push(format!(
+                    "{}: has no effect: with no sink but \"none\" nothing is delivered",
+                    section.node().path()
+                ));
+            } else if let Some(node) = section.get("pollIntervalMs") {
+                warnings.push(format!("{}: has no effect: nothing is polled", node.path()));
+            }
+        }
+        let batch = Batch::read(batch)?;
+        let delivery = Delivery::read(delivery)?;
         if let Some(node) = object.take_set("deadLetters") {
             return Err(unavailable(&node));
         }
@@ -224,7 +240,11 @@ fn finish(object: Option<Object<'_>>) -> Result<()> {
 }
 
 impl Buffer {
-    fn read(mut object: Option<Object<'_>>, default_path: PathBuf) -> Result<Self> {
+    fn read(
+        mut object: Option<Object<'_>>,
+        default_path: PathBuf,
+        resolver: &Resolver<'_>,
+    ) -> Result<Self> {
         let object = &mut object;
         only(object, "type", &[("disk", 0), ("memory", 1)], 0)?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
@@ -244,7 +264,7 @@ impl Buffer {
         {
             return Err(unavailable(&node));
         }
-        let path = take(object, "path").map_or(Ok(default_path), |node| path(&node))?;
+        let path = take(object, "path").map_or(Ok(default_path), |node| path(&node, resolver))?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = number(object, "segmentBytes", min, max, SEGMENT_BYTES)?;
         let records = number32(

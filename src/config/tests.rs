@@ -6,6 +6,7 @@ mod documents;
 mod fields;
 mod garbage;
 mod page;
+mod strings;
 
 /// The object in which a field stands, as the tables name it.
 const PLACES: [(&str, &str); 12] = [
@@ -119,7 +120,10 @@ fn meaning(text: &str) -> String {
     #[cfg(not(feature = "cli"))]
     let inputs = ();
     let Config {
-        streams, run_dir, ..
+        streams,
+        run_dir,
+        secrets_dir,
+        ..
     } = &config;
-    format!("{streams:#?} {run_dir:?} {inputs:?}")
+    format!("{streams:#?} {run_dir:?} {secrets_dir:?} {inputs:?}")
 }

@@ -266,7 +266,7 @@ fn build_sink(sink: &SinkConfig, config: &Config, world: &World) -> Result<Optio
     match &sink.kind {
         SinkKind::None => Ok(None),
         SinkKind::Callback(id) => {
-            let custom = config.take_custom(id);
+            let custom = config.take_custom(id.reveal());
             if custom.is_none() {
                 ::log::warn!("no sink is registered as \"{id}\": nothing is delivered");
             }

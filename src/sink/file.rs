@@ -10,11 +10,12 @@
 //! accepted only when its line is durable.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::lines::{LineFormat, write_line};
+use super::text::Text;
 use super::{Answer, Batch, BlockingSink, Link};
 use crate::clock::{Clock, Mono};
 use crate::error::{Code, Error, Result};
@@ -24,7 +25,7 @@ use crate::storage::{Dir, File as StorageFile, Storage};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The file that is written.
-    pub path: PathBuf,
+    pub path: Text,
     /// What a line holds.
     pub format: LineFormat,
     /// A file of this size rolls before the next batch, in bytes; 0: never.
@@ -59,18 +60,16 @@ struct Open {
 impl File {
     /// Opens the directory, making it if it is missing. The file itself is opened by the first batch.
     pub fn new(options: Options, storage: &dyn Storage, clock: Arc<dyn Clock>) -> Result<Self> {
-        let shown = options.path.display();
-        let name = options.path.file_name().and_then(|name| name.to_str());
-        let (Some(name), Some(parent)) = (name, options.path.parent()) else {
+        let shown = &options.path;
+        let path = Path::new(shown.reveal());
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (Some(name), Some(parent)) = (name, path.parent()) else {
             let text = format!("{shown}: not the path of a file");
             return Err(Error::text(Code::Sink, "open file sink", text));
         };
         let dir = storage.open_dir(parent, true).map_err(|error| {
-            Error::text(
-                Code::Sink,
-                "open file sink",
-                format!("{}: {error}", parent.display()),
-            )
+            let text = format!("the directory of {shown}: {error}");
+            Error::text(Code::Sink, "open file sink", text)
         })?;
         let name = name.to_owned();
         Ok(Self {
@@ -231,7 +230,7 @@ impl BlockingSink for File {
         if let Some(open) = &self.open
             && let Err(error) = open.file.sync()
         {
-            log::warn!("{}: sync failed: {error}", self.options.path.display());
+            log::warn!("{}: sync failed: {error}", self.options.path);
         }
     }
 }

@@ -114,15 +114,6 @@ pub fn remove_tree(path: &Path) {
     let _ = fs::remove_dir_all(path);
 }
 
-/// Where things lie that live as long as the boot: root's place, or the user's. `None`: there is none.
-pub fn default_run_dir() -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Some(PathBuf::from("/run/forebay"));
-    }
-    let user = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
-    user.map(|path| PathBuf::from(path).join("forebay"))
-}
-
 /// Fills `bytes` with random ones from the system.
 pub fn random(bytes: &mut [u8]) {
     let mut done = 0;
@@ -212,16 +203,8 @@ impl Dir for RealDir {
     }
 
     fn volatile(&self) -> Option<&'static str> {
-        const TMPFS: u32 = 0x0102_1994;
-        const RAMFS: u32 = 0x8584_58f6;
         let stat = rustix::fs::fstatfs(&self.handle).ok()?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let kind = stat.f_type as u32; // the kernel's magic numbers have 32 bits
-        match kind {
-            TMPFS => Some("tmpfs"),
-            RAMFS => Some("ramfs"),
-            _ => None,
-        }
+        super::surroundings::volatile_kind(&stat)
     }
 
     fn allocated(&self) -> io::Result<u64> {

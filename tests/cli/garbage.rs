@@ -189,7 +189,7 @@ fn a_configuration_that_is_noise_is_refused_with_2() {
     }
     for (at, document) in documents.iter().enumerate() {
         let path = scratch.write("noise.json", document);
-        for name in ["check", "run", "stats"] {
+        for name in ["check", "config", "run", "stats"] {
             let ended = verb(name, &path, &[]).expect(2);
             assert!(
                 ended.out.is_empty() && !ended.err.is_empty(),

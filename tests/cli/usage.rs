@@ -27,7 +27,7 @@ fn refused(args: &[&str], text: &str) {
 fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
     let verbs = verbs();
     let known = [
-        "run", "check", "stats", "append", "read", "inspect", "verify", "demo",
+        "run", "check", "config", "stats", "append", "read", "inspect", "verify", "demo",
     ];
     assert_eq!(verbs, known);
     for verb in &verbs {
@@ -127,7 +127,7 @@ fn a_missing_configuration_is_named() {
     let scratch = Scratch::new("missing");
     let path = scratch.join("nowhere.json");
     let shown = path.display().to_string();
-    for verb_name in ["run", "check", "stats"] {
+    for verb_name in ["run", "check", "config", "stats"] {
         let ended = verb(verb_name, &path, &[]).expect(2);
         assert!(
             ended.out.is_empty() && ended.err.contains(&shown),
@@ -185,6 +185,7 @@ fn wrong(scratch: &Scratch, name: &str, text: &str, told: &str) {
     let told = format!("forebay: {}:{told}\n", path.display());
     let is_told = |ended: Ended| assert_eq!((ended.out.len(), &*ended.err), (0, &*told));
     is_told(verb("check", &path, &[]).expect(2));
+    is_told(verb("config", &path, &[]).expect(2));
     is_told(verb("run", &path, &[]).expect(2));
     is_told(verb("append", &path, &["a"]).expect(2));
 }

@@ -100,8 +100,8 @@ pub const BANS: [Ban; 7] = [
         reason: "settings come from the configuration",
         places: &[
             (
-                "src/storage/real.rs",
-                "where directories lie that the system made for the user",
+                "src/storage/surroundings.rs",
+                "what the system made for the user, and what a configuration asks for by name",
             ),
             (
                 "src/cli/",

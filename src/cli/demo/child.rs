@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::input::{Progress, host};
 use crate::sink::file::{File, Options};
 use crate::sink::lines::LineFormat;
+use crate::sink::text::Text;
 use crate::sink::{Answer, Batch, Blocking, BlockingSink, Link};
 use crate::storage::{Memory, PAGE_SIZE, Real, Storage};
 use crate::watermark::seam::park;
@@ -76,7 +77,7 @@ fn config(dir: &Path, start: Mono, seconds: u32) -> Result<Config> {
             "delivery": {{"backoffMaxMs": 1000}}}}]}}"#
     );
     let options = Options {
-        path: out_path(dir),
+        path: Text::open(out_path(dir).to_string_lossy()),
         format: LineFormat::Ndjson,
         file_bytes_max: 0,
         roll_every: Duration::ZERO,

@@ -12,13 +12,18 @@ document | streaming | [] | must be an object
 document | dataDir | 5 | must be a string
 document | dataDir | "" | must be a path
 document | dataDir | "a\u0000b" | must be a path
-document | dataDir | "/data/{ThingName}" | templates are not available in this version
-document | dataDir | {"$secret":"x"} | secrets are not available in this version
+document | dataDir | "/data/{Thing}" | {Thing}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
+document | dataDir | {"x":1} | must be a string
+document | runDir | "/run/}" | "}" has no counterpart: a template is {Name}, and a brace itself is written twice
 document | runDir | [] | must be a string
 document | runDir | "" | must be a path
 document | inputs | {} | must be an array
-document | secretsDir | "/etc/secrets" | not available in this version
-document | vars | {} | not available in this version
+document | secretsDir | 5 | must be a string
+document | secretsDir | "" | must be a path without templates
+document | secretsDir | "/etc/{Hostname}" | must be a path without templates
+document | secretsDir | {"$secret":"x"} | secrets may stand in sinks and in "vars" only
+document | vars | 5 | must be an object
+document | vars | ["a"] | must be an object
 stream | name | 5 | must be a string
 stream | name | null | must be a string
 stream | name | "" | must be 1 to 249 letters, digits, dots, underscores and hyphens
@@ -38,7 +43,8 @@ buffer | type | 5 | must be "disk" or "memory"
 buffer | type | "memory" | not available in this version
 buffer | path | 5 | must be a string
 buffer | path | "" | must be a path
-buffer | path | "/data/{ComponentName}" | templates are not available in this version
+buffer | path | "/data/{ComponentName}" | {ComponentName}: nothing knows it but "vars", where it is missing
+buffer | path | "/data/{ThingName" | "{" has no counterpart: a template is {Name}, and a brace itself is written twice
 buffer | segmentBytes | 65535 | must be 65536..=1073741824
 buffer | segmentBytes | 1073741825 | must be 65536..=1073741824
 buffer | segmentBytes | 65536.5 | must be 65536..=1073741824
@@ -109,16 +115,18 @@ file | path | null | must be a string
 file | path | "" | must be a path
 file | path | "/" | must be the path of a file
 file | path | "out/.." | must be the path of a file
-file | path | "{env:HOME}/x" | templates are not available in this version
+file | path | "{env:}/x" | {env:}: not in the environment, or empty there
 file | format | "csv" | must be "ndjson" or "raw"
 file | maxFileBytes | -1 | must be 0..=1099511627776
 file | maxFileBytes | 1099511627777 | must be 0..=1099511627776
 file | rollEverySecs | 31622401 | must be 0..=31622400
 file | maxFiles | 1000001 | must be 0..=1000000
+file | fsync | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
 file | fsync | "always" | must be "perBatch" or "never"
 stdout | format | "text" | must be "ndjson" or "raw"
 callback | id | 5 | must be a string
-callback | id | "{ThingName}" | templates are not available in this version
+callback | id | "{thingName}" | {thingName}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
+callback | id | "a{" | "{" has no counterpart: a template is {Name}, and a brace itself is written twice
 input | type | "syslog" | must be "stdin" or "host"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string

@@ -2,9 +2,10 @@
 
 use super::*;
 
-const RIGHT: &str = r#"{"dataDir":"/data","runDir":null,"streams":[
-  {"name":"fast","sinks":[{"type":"none","name":"a"},{"type":"callback","name":"b","id":"x","startAt":"newest"}],
-   "buffer":{"type":"disk","path":"/data/x","segmentBytes":65536.0,"maxDiskBytes":1e9,"onFull":"rejectNew",
+const RIGHT: &str = r#"{"dataDir":"/data","runDir":null,"secretsDir":"/x","vars":{"A":"north","B":"{"},
+"streams":[
+  {"name":"fast","sinks":[{"type":"none","name":"a"},{"type":"callback","name":"b","id":"x{B}{{","startAt":"newest"}],
+   "buffer":{"type":"disk","path":"/data/{A}","segmentBytes":65536.0,"maxDiskBytes":1e9,"onFull":"rejectNew",
              "fsync":"always","fsyncIntervalMs":50,"maxBufferedRecords":100,"maxBufferedBytes":65536,
              "maxRecordBytes":1000,"volatile":"refuse","strict":false,"io":"mmap","checkpointMs":100},
    "batch":{"maxRecords":10,"maxBytes":1000,"maxLatencyMs":0,"compression":"none"},
@@ -12,7 +13,7 @@ const RIGHT: &str = r#"{"dataDir":"/data","runDir":null,"streams":[
   {"name":"slow \u00e4\ud83d\ude00"}],"inputs":[{"type":"stdin","stream":"fast","key":"k"}]}"#;
 
 /// What is put in at random places.
-const PIECES: [&str; 24] = [
+const PIECES: [&str; 28] = [
     "{",
     "}",
     "[",
@@ -36,6 +37,10 @@ const PIECES: [&str; 24] = [
     "\u{0}",
     "\u{feff}",
     "{\"$secret\":\"x\"}",
+    "{Hostname}",
+    "{env:PATH}",
+    "{{",
+    "\\u007bB}",
     "[[[[[[[[[[[[[[[[[[[[",
 ];
 
@@ -76,11 +81,14 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
 }
 
 /// Reads whatever it is. An error has a place that lies in the document; a configuration can be asked
-/// what it takes.
+/// what it takes, and what is in force is a configuration again.
 fn survive(text: &str) -> bool {
     match read(text) {
         Ok(config) => {
             assert!(config.memory().iter().all(|needs| needs.memory > 0));
+            let in_force = config.to_json();
+            let again = read(&in_force).unwrap_or_else(|error| panic!("{error}: {in_force}"));
+            assert_eq!(again.to_json(), in_force, "{text}");
             true
         }
         Err(error) => {

@@ -1,0 +1,244 @@
+//! The configuration in force as JSON: defaults filled in, templates resolved, secrets hidden.
+//!
+//! Each struct is taken apart by name, so that a new field cannot be forgotten here.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::json::quoted;
+use super::{
+    Batch, Buffer, Config, Delivery, Fsync, Io, OnFull, SinkConfig, SinkKind, StreamConfig,
+    Volatile,
+};
+#[cfg(any(feature = "file", feature = "stdout"))]
+use crate::sink::lines::LineFormat;
+use crate::storage::default_run_dir;
+
+/// The fields of an object, in order, their values as JSON.
+type Fields = Vec<(&'static str, String)>;
+
+impl Config {
+    /// The configuration in force: what defaults, templates and secrets made of the document. It is a
+    /// document itself and means the same, but that `"***"` stands in place of whatever is secret.
+    /// `inputs` are not in it: the library ignores them.
+    pub fn to_json(&self) -> String {
+        self.to_json_with(&[])
+    }
+
+    /// Like [`to_json`](Self::to_json), with items of `inputs`, each as JSON.
+    pub fn to_json_with(&self, inputs: &[String]) -> String {
+        let mut fields: Fields = vec![("dataDir", template(self.data_dir.display()))];
+        if let Some(path) = self.run_dir.clone().or_else(default_run_dir) {
+            fields.push(("runDir", template(path.display())));
+        }
+        if let Some(path) = &self.secrets_dir {
+            fields.push(("secretsDir", quoted(&path.to_string_lossy())));
+        }
+        let streams: Vec<_> = self.streams.iter().map(stream).collect();
+        fields.push(("streams", array(&streams)));
+        if !inputs.is_empty() {
+            fields.push(("inputs", array(inputs)));
+        }
+        object(&fields) + "\n"
+    }
+}
+
+/// Text in which templates are looked for when it is read again.
+fn template(text: impl Display) -> String {
+    let text = text.to_string();
+    quoted(&text.replace('{', "{{").replace('}', "}}"))
+}
+
+fn word(word: &str) -> String {
+    quoted(word)
+}
+
+fn millis(time: Duration) -> String {
+    time.as_millis().to_string()
+}
+
+fn stream(stream: &StreamConfig) -> String {
+    let StreamConfig {
+        name,
+        sinks,
+        buffer: buffer_options,
+        batch: batch_options,
+        delivery: delivery_options,
+    } = stream;
+    let sinks: Vec<_> = sinks.iter().map(sink).collect();
+    object(&[
+        ("name", quoted(name)),
+        ("sinks", array(&sinks)),
+        ("buffer", buffer(buffer_options)),
+        ("batch", batch(batch_options)),
+        ("delivery", delivery(delivery_options)),
+    ])
+}
+
+fn sink(sink: &SinkConfig) -> String {
+    let SinkConfig {
+        name,
+        starts_newest,
+        kind,
+    } = sink;
+    let (type_name, more): (_, Fields) = match kind {
+        SinkKind::None => ("none", Vec::new()),
+        SinkKind::Callback(id) => ("callback", vec![("id", template(id))]),
+        #[cfg(feature = "file")]
+        SinkKind::File(options) => ("file", file(options)),
+        #[cfg(feature = "stdout")]
+        SinkKind::Stdout(crate::sink::stdout::Options { format }) => {
+            ("stdout", vec![("format", line_format(*format))])
+        }
+    };
+    let start = if *starts_newest { "newest" } else { "oldest" };
+    let mut fields = vec![
+        ("name", quoted(name)),
+        ("type", word(type_name)),
+        ("startAt", word(start)),
+    ];
+    fields.extend(more);
+    object(&fields)
+}
+
+#[cfg(feature = "file")]
+fn file(options: &crate::sink::file::Options) -> Fields {
+    let crate::sink::file::Options {
+        path,
+        format,
+        file_bytes_max,
+        roll_every,
+        files_max,
+        sync,
+    } = options;
+    let mut fields = vec![
+        ("path", template(path)),
+        ("format", line_format(*format)),
+        ("maxFileBytes", file_bytes_max.to_string()),
+        ("rollEverySecs", roll_every.as_secs().to_string()),
+    ];
+    if *file_bytes_max > 0 || !roll_every.is_zero() {
+        fields.push(("maxFiles", files_max.to_string()));
+    }
+    fields.push(("fsync", word(if *sync { "perBatch" } else { "never" })));
+    fields
+}
+
+#[cfg(any(feature = "file", feature = "stdout"))]
+fn line_format(format: LineFormat) -> String {
+    word(match format {
+        LineFormat::Ndjson => "ndjson",
+        LineFormat::Raw => "raw",
+    })
+}
+
+fn buffer(buffer: &Buffer) -> String {
+    let Buffer {
+        path,
+        segment_bytes,
+        max_disk_bytes,
+        on_full,
+        fsync,
+        fsync_interval,
+        sync_timeout,
+        checkpoint_interval,
+        io,
+        max_buffered_records,
+        ring_bytes,
+        max_record_bytes,
+        volatile,
+    } = buffer;
+    object(&[
+        ("path", template(path.display())),
+        ("segmentBytes", segment_bytes.to_string()),
+        ("maxDiskBytes", max_disk_bytes.to_string()),
+        (
+            "onFull",
+            word(match on_full {
+                OnFull::DropOldest => "dropOldest",
+                OnFull::RejectNew => "rejectNew",
+            }),
+        ),
+        (
+            "fsync",
+            word(match fsync {
+                Fsync::Always => "always",
+                Fsync::PerBatch => "perBatch",
+                Fsync::Interval => "interval",
+            }),
+        ),
+        ("fsyncIntervalMs", millis(*fsync_interval)),
+        ("syncTimeoutMs", millis(*sync_timeout)),
+        ("checkpointMs", millis(*checkpoint_interval)),
+        (
+            "io",
+            word(match io {
+                None => "auto",
+                Some(Io::Map) => "mmap",
+                Some(Io::Write) => "write",
+            }),
+        ),
+        ("maxBufferedRecords", max_buffered_records.to_string()),
+        ("maxBufferedBytes", ring_bytes.to_string()),
+        ("maxRecordBytes", max_record_bytes.to_string()),
+        (
+            "volatile",
+            word(match volatile {
+                Volatile::Allow => "allow",
+                Volatile::Warn => "warn",
+                Volatile::Refuse => "refuse",
+            }),
+        ),
+    ])
+}
+
+fn batch(batch: &Batch) -> String {
+    let Batch {
+        max_records,
+        max_bytes,
+        max_latency,
+    } = batch;
+    object(&[
+        ("maxRecords", max_records.to_string()),
+        ("maxBytes", max_bytes.to_string()),
+        ("maxLatencyMs", millis(*max_latency)),
+    ])
+}
+
+fn delivery(delivery: &Delivery) -> String {
+    let Delivery {
+        backoff_base,
+        backoff_max,
+    } = delivery;
+    object(&[
+        ("backoffBaseMs", millis(*backoff_base)),
+        ("backoffMaxMs", millis(*backoff_max)),
+    ])
+}
+
+/// An object, a field a line.
+fn object(fields: &[(&str, String)]) -> String {
+    let fields = fields.iter();
+    let lines = fields.map(|(key, value)| format!("{}: {value}", quoted(key)));
+    block('{', &lines.collect::<Vec<_>>(), '}')
+}
+
+/// An array, an item a line.
+fn array(items: &[String]) -> String {
+    block('[', items, ']')
+}
+
+fn block(open: char, items: &[String], close: char) -> String {
+    if items.is_empty() {
+        return format!("{open}{close}");
+    }
+    let mut text = open.to_string();
+    for (at, item) in items.iter().enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        // A string of JSON has no line of its own in it.
+        let _ = write!(text, "{comma}\n  {}", item.replace('\n', "\n  "));
+    }
+    text.push('\n');
+    text.push(close);
+    text
+}
