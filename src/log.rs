@@ -52,7 +52,7 @@ pub use shared::Shared;
 use sources::Sources;
 pub use spare::STEP_SIZE;
 use spare::Spare;
-pub use view::{Summary, View};
+pub use view::{Summary, View, board_in};
 
 /// Why nothing can be appended or made durable now.
 #[derive(Debug)]

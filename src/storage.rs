@@ -5,7 +5,7 @@
 //!     └────── shared ────▶ Memory ◀── private
 //! ```
 //!
-//! [`Real`] is the system's. Tests bring one that loses power. Everything is a plain blocking call that
+//! [`Real`] is the system's, [`ram_dir`] lies in this process's memory. Tests bring one that loses power. Everything is a plain blocking call that
 //! does what its name says once: no retry, no cache, no policy.
 //!
 //! **Invariants.** A [`Memory`] never moves, is zero when new, is aligned to a page, and is only lent
@@ -18,9 +18,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod memory;
+mod ram;
 mod real;
 
 pub use memory::{Buffer, Memory};
+pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, default_run_dir, open_to_read, random, read_text, remove_tree};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
@@ -89,6 +91,12 @@ pub trait File: Send + Sync {
     /// Takes disk for the first `size` bytes and makes the file that long. Where the file system has no
     /// such call, only the length is set.
     fn preallocate(&self, size: u64) -> io::Result<()>;
+
+    /// Whether what was preallocated is as good as written, so that nothing is gained by writing zeros to
+    /// it first.
+    fn is_ready_when_preallocated(&self) -> bool {
+        false
+    }
 
     /// Cuts the file or makes it longer.
     fn set_size(&self, size: u64) -> io::Result<()>;

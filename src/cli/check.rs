@@ -25,7 +25,7 @@ pub fn main(mut arguments: Arguments) -> Done {
         text.push_str(&format!("warning: {warning}\n"));
     }
     for (stream, _) in &inputs {
-        if config.store_path(stream).is_none() {
+        if !config.has_stream(stream) {
             text.push_str(&format!(
                 "warning: inputs: no stream is named \"{stream}\"\n"
             ));
@@ -43,12 +43,12 @@ pub fn main(mut arguments: Arguments) -> Done {
 fn streams(config: &Config, text: &mut String) -> u64 {
     let mut sum = 0;
     for stream in config.memory() {
-        let place = stream.path.display();
         let (memory, disk) = (bytes(stream.memory), bytes(stream.disk));
-        text.push_str(&format!(
-            "{}: {memory} of memory, {disk} of disk in {place}\n",
-            stream.name
-        ));
+        let store = match &stream.path {
+            Some(path) => format!("{disk} of disk in {}", path.display()),
+            None => "its buffer included, which ends with the process".to_owned(),
+        };
+        text.push_str(&format!("{}: {memory} of memory, {store}\n", stream.name));
         sum += stream.memory;
     }
     sum

@@ -48,6 +48,8 @@ const CHECKPOINT_TRIES: u32 = 3;
 pub struct Opening<'a> {
     /// The store's directory.
     pub dir: Arc<dyn Dir>,
+    /// Where its lock lies: the same, or for a store in memory a place that other processes see.
+    pub lock_dir: Arc<dyn Dir>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The sizes and policies.
@@ -104,6 +106,7 @@ pub struct Report {
 pub fn open(opening: Opening<'_>) -> Result<Opened> {
     let Opening {
         dir,
+        lock_dir,
         clock,
         options,
         cursors,
@@ -111,7 +114,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         pid,
     } = opening;
     let mut geometry = Geometry::of(&options);
-    let lock = lock(&*dir)?;
+    let lock = lock(&*lock_dir)?;
     let mut files = files::look(&*dir, true)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_else(new_store_id);
