@@ -5,8 +5,8 @@
 //!     └────── shared ────▶ Memory ◀── private
 //! ```
 //!
-//! [`Real`] is the system's, [`ram_dir`] lies in this process's memory. Tests bring one that loses power. Everything is a plain blocking call that
-//! does what its name says once: no retry, no cache, no policy.
+//! [`Real`] is the system's, [`ram_dir`] lies in this process's memory. Tests bring one that loses power.
+//! Everything is a plain blocking call that does what its name says once: no retry, no cache, no policy.
 //!
 //! **Invariants.** A [`Memory`] never moves, is zero when new, is aligned to a page, and is only lent
 //! out as atomic words or as a raw pointer whose user keeps its own rules ([`crate::ring`]). A

@@ -262,7 +262,6 @@ impl Buffer {
         let media = [("disk", Medium::Disk), ("memory", Medium::Memory)];
         let medium =
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
-        let is_memory = medium == Medium::Memory;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
         for key in ["maxAgeSecs", "blockTimeoutMs"] {
@@ -280,12 +279,7 @@ impl Buffer {
         {
             return Err(unavailable(&node));
         }
-        let path = match take(object, "path") {
-            Some(node) if is_memory => {
-                return Err(node.error("must be absent where buffer.type is \"memory\""));
-            }
-            given => given.map_or(Ok(default_path), |node| path(&node))?,
-        };
+        let path = Self::read_path(object, medium, default_path)?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = number(object, "segmentBytes", min, max, SEGMENT_BYTES)?;
         let records = number32(
@@ -324,32 +318,6 @@ impl Buffer {
                 ("interval", Fsync::Interval),
             ])
         })?;
-        let volatile =
-            take(object, "volatile").map_or(Ok(Volatile::default()), |node| {
-                match node.word(&[
-                    ("allow", Volatile::Allow),
-                    ("warn", Volatile::Warn),
-                    ("refuse", Volatile::Refuse),
-                ])? {
-                    Volatile::Refuse if is_memory => {
-                        Err(node
-                            .error("must be \"allow\" or \"warn\" where buffer.type is \"memory\""))
-                    }
-                    volatile => Ok(volatile),
-                }
-            })?;
-        let io = take(object, "io").map_or(Ok(None), |node| {
-            match node.word(&[
-                ("auto", None),
-                ("mmap", Some(Io::Map)),
-                ("write", Some(Io::Write)),
-            ])? {
-                Some(Io::Map) if is_memory => {
-                    Err(node.error("must be \"auto\" or \"write\" where buffer.type is \"memory\""))
-                }
-                io => Ok(io),
-            }
-        })?;
         let this = Self {
             medium,
             path,
@@ -360,14 +328,62 @@ impl Buffer {
             fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,
             sync_timeout: time(object, "syncTimeoutMs", 1, 30_000)?,
             checkpoint_interval: time(object, "checkpointMs", 10, 5000)?,
-            io,
+            io: Self::read_io(object, medium)?,
             max_buffered_records: records.next_power_of_two(),
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
-            volatile,
+            volatile: Self::read_volatile(object, medium)?,
         };
         finish(object.take())?;
         Ok(this)
+    }
+
+    fn read_path(
+        object: &mut Option<Object<'_>>,
+        medium: Medium,
+        default: PathBuf,
+    ) -> Result<PathBuf> {
+        match (take(object, "path"), medium) {
+            (None, _) => Ok(default),
+            (Some(node), Medium::Disk) => path(&node),
+            (Some(node), Medium::Memory) => {
+                Err(node.error("must be absent where buffer.type is \"memory\""))
+            }
+        }
+    }
+
+    fn read_io(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Option<Io>> {
+        let words = [
+            ("auto", None),
+            ("mmap", Some(Io::Map)),
+            ("write", Some(Io::Write)),
+        ];
+        let Some(node) = take(object, "io") else {
+            return Ok(None);
+        };
+        match (node.word(&words)?, medium) {
+            (Some(Io::Map), Medium::Memory) => {
+                Err(node.error("must be \"auto\" or \"write\" where buffer.type is \"memory\""))
+            }
+            (io, _) => Ok(io),
+        }
+    }
+
+    fn read_volatile(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Volatile> {
+        let words = [
+            ("allow", Volatile::Allow),
+            ("warn", Volatile::Warn),
+            ("refuse", Volatile::Refuse),
+        ];
+        let Some(node) = take(object, "volatile") else {
+            return Ok(Volatile::default());
+        };
+        match (node.word(&words)?, medium) {
+            (Volatile::Refuse, Medium::Memory) => {
+                Err(node.error("must be \"allow\" or \"warn\" where buffer.type is \"memory\""))
+            }
+            (volatile, _) => Ok(volatile),
+        }
     }
 }
 
