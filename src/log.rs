@@ -44,7 +44,7 @@ mod view;
 
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
-pub use geometry::{BUDGET_MIN, Geometry, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
+pub use geometry::{BUDGET_MIN, Geometry, OVERHEAD, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
 pub use ledger::Ledger;
 pub use open::{LOCK_NAME, Opened, Opening, Report, open};
 pub use reader::{Ended, Gap, Reader};

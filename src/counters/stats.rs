@@ -52,7 +52,7 @@ impl SinkState {
         self as u64
     }
 
-    fn from_number(number: u64) -> Self {
+    pub(crate) fn from_number(number: u64) -> Self {
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         Self::ALL.get(index).copied().unwrap_or_default()
     }
@@ -139,6 +139,8 @@ stats! {
         poisoned_total "poisonedTotal",
         /// How often the syncer's thread woke up.
         wakeups_total "wakeupsTotal",
+        /// Events for which the channel had no room.
+        events_lost_total "eventsLostTotal",
     }
     /// One for each cursor.
     pub sinks: Vec<SinkStats, CURSORS_MAX>,
@@ -208,6 +210,7 @@ impl Board {
             rejected_total: self.rejected(),
             poisoned_total: self.get(S::Poisoned),
             wakeups_total: self.get(S::Wakeups),
+            events_lost_total: self.events_lost(),
             dropped_quota: self.get(S::DroppedUnread),
             ..Stats::default()
         };

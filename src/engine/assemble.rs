@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::events::{self, EventKind, Events, SinkWatch, StreamTeller, StreamWatch, Teller};
 use super::{Stream, World};
 use crate::clock::Clock;
 use crate::config::{Config, Medium, OnFull, SinkConfig, SinkKind, StreamConfig, Volatile};
@@ -28,6 +29,9 @@ pub struct Assembly {
     pub syncers: Vec<(Syncer, Arc<Waker>, Arc<syncer::Orders>)>,
     /// One exporter for each sink.
     pub exporters: Vec<(Exporter, Arc<Waker>, Arc<exporter::Orders>)>,
+    /// Where events come out, and for each stream where they go in.
+    pub(super) events: Option<Events>,
+    pub(super) tellers: Vec<StreamTeller>,
 }
 
 /// The streams of one device, before their syncer is made.
@@ -42,6 +46,8 @@ pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
     let run_dir = config.run_dir.clone().or_else(default_run_dir);
     let mut assembly = Assembly::default();
     let mut devices: Vec<Device> = Vec::new();
+    let (teller, events) = events::channel();
+    assembly.events = Some(events);
     for stream in &config.streams {
         let named = |error: Error| {
             Error::text(
@@ -55,6 +61,7 @@ pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
             config,
             world,
             run_dir.as_deref(),
+            &teller,
             &mut devices,
             &mut assembly,
         )
@@ -80,6 +87,7 @@ fn add(
     config: &Config,
     world: &World,
     run_dir: Option<&Path>,
+    teller: &Teller,
     devices: &mut Vec<Device>,
     assembly: &mut Assembly,
 ) -> Result<()> {
@@ -137,25 +145,33 @@ fn add(
         stream.buffer.fsync,
         stream.buffer.sync_timeout,
     ));
-    for (index, (_, sink)) in sinks.into_iter().enumerate() {
+    let teller = teller.of(&stream.name, &opened.board);
+    if opened.report.damaged > 0 {
+        let records = opened.report.damaged;
+        teller.tell(EventKind::Damage { records });
+    }
+    for (index, (configured, sink)) in sinks.into_iter().enumerate() {
         let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));
         let reader = reader.map_err(|error| Error::io("allocate a reader", error))?;
         let (board, syncer) = (Arc::clone(&opened.board), Arc::clone(&device.waker));
         let cursor = Cursor::new(reader, Arc::clone(&shared), board, index, syncer);
-        assembly
-            .exporters
-            .push(new_exporter(stream, cursor, sink, &world.clock)?);
+        let mut watch = SinkWatch::new(teller.clone(), &configured.name, index);
+        let (exporter, waker, orders) = new_exporter(stream, cursor, sink, &world.clock)?;
+        let exporter = exporter.watched(Box::new(move || watch.look()));
+        assembly.exporters.push((exporter, waker, orders));
     }
     let options = syncer::Options {
         sync_interval: stream.buffer.fsync_interval,
         checkpoint_interval: stream.buffer.checkpoint_interval,
     };
-    device.streams.push(syncer::Stream::new(
-        consumer,
-        opened.log,
-        opened.board,
-        options,
-    ));
+    let budget = stream.buffer.max_disk_bytes.saturating_sub(log::OVERHEAD);
+    let mut watch = StreamWatch::new(teller.clone(), budget);
+    let clock = Arc::clone(&world.clock);
+    assembly.tellers.push(teller);
+    let synced = syncer::Stream::new(consumer, opened.log, opened.board, options);
+    device
+        .streams
+        .push(synced.watched(Box::new(move || watch.look(&*clock))));
     Ok(())
 }
 
