@@ -24,7 +24,7 @@ mod cursor;
 mod stats;
 
 pub use cursor::{CursorBoard, cut};
-pub use stats::{SinkState, SinkStats, Stats};
+pub use stats::{Health, SinkState, SinkStats, Stats};
 
 /// The most cursors that a stream has.
 pub const CURSORS_MAX: usize = 16;
@@ -88,7 +88,7 @@ counters! {
         DiskBytes,
         /// Bytes of disk that the store takes, everything included.
         AllocatedBytes,
-        /// Records that were damaged.
+        /// Records that the open found damaged.
         Corrupt,
         /// Records dropped by a policy while no sink was there to skip them.
         DroppedUnread,
@@ -131,6 +131,10 @@ counters! {
         State,
         /// Panics inside the sink.
         Panics,
+        /// When the sink last accepted something or the cursor moved, in milliseconds on the boot clock.
+        ProgressMs,
+        /// So much later it counts as stalled, in milliseconds.
+        StalledAfterMs,
     }
 }
 

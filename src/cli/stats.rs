@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::table::columns;
 use super::{Argument, Arguments, Done, Failure, config, json_string, place, print, required};
 use crate::clock::{Clock, System};
-use crate::counters::{Board, CursorCounter, Stats, StreamCounter};
+use crate::counters::{Board, CursorCounter, Health, Stats, StreamCounter};
 use crate::error::Error;
 use crate::log::{View, board_in};
 use crate::storage::{Memory, Real, Storage};
@@ -146,6 +146,9 @@ fn stopped(view: &View, path: &Path, clock: &dyn Clock) -> Result<Stats, Error> 
 fn table(name: &str, is_live: bool, stats: &Stats) -> String {
     let state = if is_live { "live" } else { "stopped" };
     let mut text = format!("{name} ({state})\n");
+    if is_live && stats.health != Health::Ok {
+        text = format!("{name} ({state}, {})\n", stats.health.name());
+    }
     let row = |(name, value): (&str, u64)| vec![format!("  {name}"), value.to_string()];
     text.push_str(&columns(&stats.numbers().map(row).collect::<Vec<_>>()));
     for sink in &stats.sinks {
@@ -171,17 +174,19 @@ fn json(name: &str, is_live: bool, stats: &Stats) -> String {
         .iter()
         .map(|sink| {
             format!(
-                "{{\"name\":{},\"state\":{},\"lastExportError\":{}{}}}",
+                "{{\"name\":{},\"state\":{},\"health\":{},\"lastExportError\":{}{}}}",
                 json_string(&sink.name),
                 json_string(sink.state.name()),
+                json_string(sink.health.name()),
                 json_string(&sink.last_export_error),
                 numbers(&mut sink.numbers())
             )
         })
         .collect();
     format!(
-        "{{\"stream\":{},\"live\":{is_live}{},\"lastExportError\":{},\"sinks\":[{}]}}\n",
+        "{{\"stream\":{},\"live\":{is_live},\"health\":{}{},\"lastExportError\":{},\"sinks\":[{}]}}\n",
         json_string(name),
+        json_string(stats.health.name()),
         numbers(&mut stats.numbers()),
         json_string(stats.last_export_error()),
         sinks.join(",")

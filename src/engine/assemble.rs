@@ -155,9 +155,11 @@ fn add(
         let reader = reader.map_err(|error| Error::io("allocate a reader", error))?;
         let (board, syncer) = (Arc::clone(&opened.board), Arc::clone(&device.waker));
         let cursor = Cursor::new(reader, Arc::clone(&shared), board, index, syncer);
-        let mut watch = SinkWatch::new(teller.clone(), &configured.name, index);
+        let (linger, now) = (stream.batch.max_latency, world.clock.mono());
+        let mut watch = SinkWatch::new(teller.clone(), &configured.name, index, linger, now);
+        let clock = Arc::clone(&world.clock);
         let (exporter, waker, orders) = new_exporter(stream, cursor, sink, &world.clock)?;
-        let exporter = exporter.watched(Box::new(move || watch.look()));
+        let exporter = exporter.watched(Box::new(move || watch.look(&*clock)));
         assembly.exporters.push((exporter, waker, orders));
     }
     let options = syncer::Options {

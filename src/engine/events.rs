@@ -13,10 +13,11 @@
 //! after open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Mono, Stamp};
 use crate::counters::{Board, CURSORS_MAX, CursorCounter, SinkState, StreamCounter};
 
 /// The most events that wait to be received.
@@ -25,6 +26,8 @@ pub const EVENTS_MAX: usize = 256;
 pub const BACKLOG_LEVELS: [u8; 3] = [50, 80, 95];
 /// So much below a level, in percent, the backlog is under it again.
 const LEVEL_MARGIN: u64 = 10;
+/// Records that a sink is said to take and does not count as stalled after this time.
+const STALLED_AFTER: Duration = Duration::from_mins(1);
 /// The time of day may drift by so much, in milliseconds, before it was set.
 const STEP_MIN_MS: u64 = 1000;
 
@@ -235,11 +238,26 @@ pub struct SinkWatch {
     index: usize,
     state: SinkState,
     damaged: u64,
+    /// Where the cursor stood, and what the sink had accepted.
+    progress: (u64, u64),
 }
 
 impl SinkWatch {
-    pub fn new(teller: StreamTeller, name: &str, index: usize) -> Self {
+    /// `linger` is how long a batch may wait for more.
+    pub fn new(
+        teller: StreamTeller,
+        name: &str,
+        index: usize,
+        linger: Duration,
+        now: Mono,
+    ) -> Self {
+        let after = linger.saturating_add(STALLED_AFTER).as_millis();
+        let after = u64::try_from(after).unwrap_or(u64::MAX);
+        let cursor = teller.board.cursor(index);
+        cursor.set(CursorCounter::StalledAfterMs, after);
+        cursor.set(CursorCounter::ProgressMs, now.as_millis());
         Self {
+            progress: (0, 0),
             teller,
             name: Arc::from(name),
             index,
@@ -248,8 +266,14 @@ impl SinkWatch {
         }
     }
 
-    pub fn look(&mut self) {
+    pub fn look(&mut self, clock: &dyn Clock) {
         let cursor = self.teller.board.cursor(self.index);
+        let position = cursor.place().map_or(0, |place| place.position);
+        let progress = (position, cursor.get(CursorCounter::Exported));
+        if progress != self.progress {
+            self.progress = progress;
+            cursor.set(CursorCounter::ProgressMs, clock.mono().as_millis());
+        }
         let state = match SinkState::from_number(cursor.get(CursorCounter::State)) {
             SinkState::Idle => SinkState::Ok,
             state => state,

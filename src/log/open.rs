@@ -188,7 +188,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         sealed_bytes: 0,
     };
     log.resume(&files, &decided)?;
-    log.begin(&files)?;
+    log.begin(&files, report.damaged)?;
     Ok(Opened { log, board, report })
 }
 
@@ -283,7 +283,7 @@ impl Log {
     }
 
     /// Makes the new life durable; only then may anything be handed out or written.
-    fn begin(&mut self, files: &Files) -> Result<()> {
+    fn begin(&mut self, files: &Files, damaged: u64) -> Result<()> {
         self.board.set(StreamCounter::Life, self.life);
         self.board
             .set(StreamCounter::ActiveEnd, self.shared.end_word());
@@ -291,6 +291,7 @@ impl Log {
         self.board.set(StreamCounter::NextOffset, self.next);
         self.board.set(StreamCounter::DurableOffset, self.next);
         self.board.set(StreamCounter::HeadOffset, self.durable_head);
+        self.board.set(StreamCounter::Corrupt, damaged);
         let mut written = self.checkpoint_as(false);
         for _ in 1..CHECKPOINT_TRIES {
             if written.is_err() {

@@ -1,11 +1,11 @@
 //! What the engine tells its host, when, and that it never waits for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay::clock::{Clock, Mono, System};
-use forebay::counters::SinkState;
+use forebay::counters::{Health, SinkState};
 use forebay::engine::{BACKLOG_LEVELS, EVENTS_MAX, EventKind, World};
 use forebay::sink::Blocking;
 use forebay::{Code, Engine};
@@ -127,6 +127,7 @@ fn events_that_nobody_receives_hold_up_nothing_and_are_counted() {
 struct Switch {
     ahead_ms: AtomicI64,
     panics: AtomicBool,
+    late_s: AtomicU64,
 }
 
 struct Set(System, Arc<Switch>);
@@ -138,7 +139,8 @@ impl Clock for Set {
             !is_syncer || !self.1.panics.load(Ordering::SeqCst),
             "asked for"
         );
-        self.0.mono()
+        let late = Duration::from_secs(self.1.late_s.load(Ordering::SeqCst));
+        self.0.mono().plus(late)
     }
 
     fn wall_ms(&self) -> u64 {
@@ -163,7 +165,14 @@ fn a_clock_that_was_set_and_a_panic_are_told() {
     let stream = r#"{"name": "telemetry", "sink": {"type": "none"}, "buffer": {"type": "memory"}}"#;
     let engine = Engine::open_in(&scratch.config(stream), &world).unwrap();
     let stream = engine.stream("telemetry").unwrap();
-    for (set_ms, expected_ms) in [(0, 0), (3_600_000, 3_600_000), (-60_000, -3_660_000)] {
+    // The turn of the second append begins when that of the first, which saw the clock as it was, has ended.
+    let steps = [
+        (0, 0),
+        (0, 0),
+        (3_600_000, 3_600_000),
+        (-60_000, -3_660_000),
+    ];
+    for (set_ms, expected_ms) in steps {
         switch.ahead_ms.store(set_ms, Ordering::SeqCst);
         stream.append_durable(b"", 0, b"x", LIMIT).unwrap();
         let mut steps = Vec::new();
@@ -186,6 +195,40 @@ fn a_clock_that_was_set_and_a_panic_are_told() {
     assert_eq!(until(&engine, &EventKind::Poisoned), [EventKind::Poisoned]);
     assert!(engine.is_poisoned());
     assert_eq!(stream.append(b"", 0, b"").unwrap_err().code(), Code::Panic);
+}
+
+/// A sink that says nothing and does nothing shows: its stream is stalled after a minute, and well again
+/// when something is accepted.
+#[test]
+fn a_sink_that_hangs_makes_its_stream_stalled() {
+    let scratch = Scratch::new("events-stalled");
+    let switch = Arc::new(Switch::default());
+    let world = World {
+        clock: Arc::new(Set(System::new(), Arc::clone(&switch))),
+        ..World::real()
+    };
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let collect = Collect::with(move |_, _| {
+        let _ = held.recv();
+    });
+    let config = scratch.config(&callback_stream(r#", "buffer": {"type": "memory"}"#));
+    let config = config.with_sink("test", Blocking::new(collect.clone()));
+    let engine = Engine::open_in(&config, &world).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    // Long after the open, so that the wait of the record counts and not the time since then.
+    switch.late_s.store(3600, Ordering::SeqCst);
+    stream.append_durable(b"", 0, b"x", LIMIT).unwrap();
+    wait_until("a delivery", || stream.stats().oldest_unacked_age_ms > 20);
+    assert_eq!(stream.stats().health, Health::Ok);
+    switch.late_s.store(3600 + 50, Ordering::SeqCst);
+    assert_eq!(stream.stats().health, Health::Ok);
+    switch.late_s.store(3600 + 62, Ordering::SeqCst);
+    assert_eq!(stream.stats().health, Health::Stalled);
+    release.send(()).unwrap();
+    wait_until("delivery", || stream.stats().exported_total == 1);
+    wait_until("health", || stream.stats().health == Health::Ok);
+    drop(release);
+    engine.close(LIMIT).unwrap();
 }
 
 /// A damaged record that a sink never gets is told.
@@ -215,6 +258,7 @@ fn damage_is_told() {
     let engine = open();
     let damage = EventKind::Damage { records: 1 };
     assert_eq!(until(&engine, &damage), [damage]);
+    assert_eq!(engine.stats("telemetry").unwrap().corrupt_total, 1);
     wait_until("the others", || {
         engine.stats("telemetry").unwrap().exported_total == 2
     });
