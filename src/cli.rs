@@ -7,13 +7,16 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use lexopt::Parser;
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+use crate::clock::System;
 use crate::config::Config;
 use crate::error::{Code, Error};
-use crate::storage::read_text;
+use crate::log::View;
+use crate::storage::{Real, Storage, read_text};
 
 mod append;
 mod check;
@@ -259,6 +262,24 @@ fn config(path: &Path) -> Result<Config, Failure> {
     Config::from_json(&text).map_err(|error| {
         Error::text(error.code(), "", format!("{}:{error}", path.display())).into()
     })
+}
+
+/// Looks at the store in a directory. A configuration in its place is told from it, with what it says of
+/// its stores.
+fn view(path: &Path) -> Result<View, Failure> {
+    if Real.open_dir(path, false).is_err()
+        && let Ok(config) = config(path)
+    {
+        let mut text = "is a configuration; the directory of a store is needed:".to_owned();
+        for name in config.stream_names() {
+            text.push_str(&match config.store_path(name) {
+                Some(store) => format!("\n  {name}: {}", store.display()),
+                None => format!("\n  {name}: in memory, which only its engine can read"),
+            });
+        }
+        return Err(Failure::Usage(format!("{} {text}", path.display())));
+    }
+    Ok(View::open(path, Arc::new(Real), Arc::new(System::new()))?)
 }
 
 /// Text as JSON.

@@ -18,7 +18,7 @@ use crate::log::{BUDGET_MIN, SEGMENT_SIZE_MIN};
 use crate::ring;
 use crate::segment::Io;
 use crate::sink::Sink;
-use crate::storage::{Real, Surroundings};
+use crate::storage::{Real, Surroundings, default_run_dir};
 use crate::watermark::seam::Mutex;
 
 mod effective;
@@ -31,7 +31,7 @@ mod stream;
 use json::{Node, Object};
 use resolve::Resolver;
 pub use sinks::{SinkConfig, SinkKind};
-pub use stream::{Batch, Buffer, Delivery, Fsync, OnFull, StreamConfig, Volatile};
+pub use stream::{Batch, Buffer, Delivery, Fsync, Medium, OnFull, StreamConfig, Volatile};
 
 /// The most streams of an engine.
 pub const STREAMS_MAX: usize = 1024;
@@ -143,11 +143,12 @@ impl Config {
             if self.streams.iter().any(|other| other.name == stream.name) {
                 return Err(node.error(format_args!("another stream is named \"{}\"", stream.name)));
             }
-            if self
-                .streams
-                .iter()
-                .any(|other| other.buffer.path == stream.buffer.path)
-            {
+            let has_path = |other: &StreamConfig| {
+                let both = [&other.buffer, &stream.buffer];
+                both.iter().all(|buffer| buffer.medium == Medium::Disk)
+                    && other.buffer.path == stream.buffer.path
+            };
+            if self.streams.iter().any(has_path) {
                 return Err(node.error("another stream has the same buffer.path"));
             }
             self.streams.push(stream);
@@ -184,10 +185,29 @@ impl Config {
         names
     }
 
-    /// The directory of a stream's store.
+    fn stream(&self, name: &str) -> Option<&StreamConfig> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+
+    /// Whether there is a stream of that name.
+    pub fn has_stream(&self, name: &str) -> bool {
+        self.stream(name).is_some()
+    }
+
+    /// The directory of a stream's store; `None` when there is no such stream, or it lies in memory.
     pub fn store_path(&self, name: &str) -> Option<&Path> {
-        let stream = self.streams.iter().find(|stream| stream.name == name);
-        stream.map(|stream| stream.buffer.path.as_path())
+        let stream = self.stream(name);
+        let on_disk = stream.filter(|stream| stream.buffer.medium == Medium::Disk);
+        on_disk.map(|stream| stream.buffer.path.as_path())
+    }
+
+    /// Where a stream in memory has its lock and its counters, as long as an engine has it. `None` when
+    /// there is no such stream, it lies on disk, or there is no run directory.
+    pub fn memory_place(&self, name: &str) -> Option<PathBuf> {
+        let stream = self.stream(name);
+        let in_memory = stream.filter(|stream| stream.buffer.medium == Medium::Memory)?;
+        let run_dir = self.run_dir.clone().or_else(default_run_dir)?;
+        Some(run_dir.join(in_memory.buffer.place_name()))
     }
 
     /// Only the stream of that name.
@@ -236,8 +256,8 @@ impl Config {
 pub struct Needs {
     /// The stream's name.
     pub name: String,
-    /// Where its store lies.
-    pub path: PathBuf,
+    /// Where its store lies; `None`: in memory.
+    pub path: Option<PathBuf>,
     /// Bytes of memory.
     pub memory: u64,
     /// Bytes of disk.

@@ -24,7 +24,7 @@ mod cursor;
 mod stats;
 
 pub use cursor::{CursorBoard, cut};
-pub use stats::{SinkState, SinkStats, Stats};
+pub use stats::{Health, SinkState, SinkStats, Stats};
 
 /// The most cursors that a stream has.
 pub const CURSORS_MAX: usize = 16;
@@ -40,6 +40,8 @@ const HEADER_WORDS: usize = 8;
 /// Where the header counts refused records: many producers write it, so it shares its cache line with
 /// words that are written once.
 const REJECTED_AT: usize = 6;
+/// Where it counts events that the host did not get; several threads write that too, and rarely.
+const EVENTS_LOST_AT: usize = 7;
 const NAME_WORDS: usize = CURSOR_NAME_MAX / 8;
 const PLACE_WORDS: usize = 2 + 2 * INTERVALS_MAX;
 const TEXT_WORDS: usize = 1 + ERROR_TEXT_MAX / 8;
@@ -86,10 +88,12 @@ counters! {
         DiskBytes,
         /// Bytes of disk that the store takes, everything included.
         AllocatedBytes,
-        /// Records that were damaged.
+        /// Records that the open found damaged.
         Corrupt,
         /// Records dropped by a policy while no sink was there to skip them.
         DroppedUnread,
+        /// How often records were dropped that somebody still wanted, or that nobody reads.
+        Drops,
         /// Records in the ring as of the syncer's last turn.
         Queued,
         /// When the syncer first saw the record that is claimed and not committed, in milliseconds on
@@ -127,6 +131,10 @@ counters! {
         State,
         /// Panics inside the sink.
         Panics,
+        /// When the sink last accepted something or the cursor moved, in milliseconds on the boot clock.
+        ProgressMs,
+        /// So much later it counts as stalled, in milliseconds.
+        StalledAfterMs,
     }
 }
 
@@ -245,6 +253,16 @@ impl Board {
     /// Counts a record that was refused at append. Any producer may.
     pub fn count_rejected(&self) {
         self.words(0, HEADER_WORDS)[REJECTED_AT].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event for which there was no room. Any thread may.
+    pub fn count_event_lost(&self) {
+        self.words(0, HEADER_WORDS)[EVENTS_LOST_AT].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The events for which there was no room.
+    pub fn events_lost(&self) -> u64 {
+        self.words(0, HEADER_WORDS)[EVENTS_LOST_AT].load(Ordering::Relaxed)
     }
 
     /// The part of one cursor.

@@ -34,11 +34,14 @@ use crate::storage::{Real, Storage};
 use crate::syncer::{self, Syncer};
 use crate::watermark::Waker;
 use crate::watermark::seam::Mutex;
+use events::StreamTeller;
 
 mod assemble;
+mod events;
 mod stream;
 
 pub use assemble::{Assembly, assemble};
+pub use events::{BACKLOG_LEVELS, EVENTS_MAX, Event, EventKind, Events};
 pub use stream::Stream;
 
 /// How long a drop of the engine waits for its threads.
@@ -71,6 +74,8 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     threads: Mutex<Threads>,
     is_poisoned: Arc<AtomicBool>,
+    events: Events,
+    tellers: Vec<StreamTeller>,
 }
 
 /// The threads, and how to end them.
@@ -133,7 +138,10 @@ impl Engine {
 
     fn start(assembly: Assembly, world: &World) -> Result<Self> {
         let is_poisoned = Arc::new(AtomicBool::new(false));
+        let events = assembly.events.unwrap_or_else(|| events::channel().1);
         let engine = Self {
+            events,
+            tellers: assembly.tellers,
             streams: assembly.streams,
             clock: Arc::clone(&world.clock),
             threads: Mutex::default(),
@@ -162,6 +170,7 @@ impl Engine {
     ) -> Result<Running<O>> {
         let (alive, done): (Sender<()>, _) = bounded(0);
         let (streams, is_poisoned) = (self.streams.clone(), Arc::clone(&self.is_poisoned));
+        let tellers = self.tellers.clone();
         let thread = name.to_owned();
         let body = move || {
             let _alive = alive;
@@ -171,6 +180,8 @@ impl Engine {
                 );
                 is_poisoned.store(true, Ordering::Release);
                 streams.iter().for_each(Stream::poison);
+                let tellers = tellers.iter();
+                tellers.for_each(|teller| teller.tell(EventKind::Poisoned));
             }
         };
         let handle = thread::Builder::new().name(name.to_owned()).spawn(body);
@@ -205,6 +216,15 @@ impl Engine {
     /// A snapshot of a stream's numbers; `None` when there is no such stream.
     pub fn stats(&self, name: &str) -> Option<Stats> {
         self.stream(name).ok().map(|stream| stream.stats())
+    }
+
+    /// What happened, as it is told: records that are dropped, a backlog that grows, sinks that fail,
+    /// damage, a clock that was set, a panic. See [`EventKind`].
+    ///
+    /// At most [`EVENTS_MAX`] wait; what comes when there is no room is counted (`eventsLostTotal`). Blocks
+    /// nobody. Each event is received once, whoever asks.
+    pub fn events(&self) -> Events {
+        self.events.clone()
     }
 
     /// A thread of the engine panicked: nothing is promised until it is opened again.

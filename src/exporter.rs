@@ -120,6 +120,8 @@ pub struct Exporter {
     state: SinkState,
     /// The sink said how its link is since the batch was submitted.
     is_link_told: bool,
+    /// Called at the end of each turn.
+    watch: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Exporter {
@@ -160,14 +162,30 @@ impl Exporter {
             jitter,
             state: SinkState::Idle,
             is_link_told: false,
+            watch: None,
         };
         this.cursor
             .set(CursorCounter::State, SinkState::Idle.number());
         Ok(this)
     }
 
+    /// The same with somebody who looks at each turn's end. It must be quick and not block.
+    #[must_use]
+    pub fn watched(mut self, watch: Box<dyn FnMut() + Send>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
     /// Makes one turn.
     pub fn step(&mut self) -> Next {
+        let next = self.turn();
+        if let Some(watch) = &mut self.watch {
+            watch();
+        }
+        next
+    }
+
+    fn turn(&mut self) -> Next {
         match self.phase {
             Phase::Gathering => self.gather(),
             Phase::InFlight { until } => self.poll(until),

@@ -44,7 +44,7 @@ mod view;
 
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
-pub use geometry::{BUDGET_MIN, Geometry, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
+pub use geometry::{BUDGET_MIN, Geometry, OVERHEAD, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
 pub use ledger::Ledger;
 pub use open::{LOCK_NAME, Opened, Opening, Report, open};
 pub use reader::{Ended, Gap, Reader};
@@ -52,7 +52,7 @@ pub use shared::Shared;
 use sources::Sources;
 pub use spare::STEP_SIZE;
 use spare::Spare;
-pub use view::{Summary, View};
+pub use view::{Summary, View, board_in};
 
 /// Why nothing can be appended or made durable now.
 #[derive(Debug)]

@@ -5,9 +5,10 @@
 //!     └────── shared ────▶ Memory ◀── private
 //! ```
 //!
-//! [`Real`] is the system's. Tests bring one that loses power. Everything is a plain blocking call that
-//! does what its name says once: no retry, no cache, no policy. What else a process finds around it
-//! (environment, host name, private files, free memory and disk) comes from here too: [`Surroundings`].
+//! [`Real`] is the system's, [`ram_dir`] lies in this process's memory. Tests bring one that loses power.
+//! Everything is a plain blocking call that does what its name says once: no retry, no cache, no policy.
+//! What else a process finds around it (environment, host name, private files, free memory and disk) comes
+//! from here too: [`Surroundings`].
 //!
 //! **Invariants.** A [`Memory`] never moves, is zero when new, is aligned to a page, and is only lent
 //! out as atomic words or as a raw pointer whose user keeps its own rules ([`crate::ring`]). A
@@ -19,10 +20,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod memory;
+mod ram;
 mod real;
 mod surroundings;
 
 pub use memory::{Buffer, Memory};
+pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
 pub use surroundings::{Medium, Surroundings, default_run_dir, memory_available, read_private};
 
@@ -101,6 +104,12 @@ pub trait File: Send + Sync {
     /// Takes disk for the first `size` bytes and makes the file that long. Where the file system has no
     /// such call, only the length is set.
     fn preallocate(&self, size: u64) -> io::Result<()>;
+
+    /// Whether what was preallocated is as good as written, so that nothing is gained by writing zeros to
+    /// it first.
+    fn is_ready_when_preallocated(&self) -> bool {
+        false
+    }
 
     /// Cuts the file or makes it longer.
     fn set_size(&self, size: u64) -> io::Result<()>;

@@ -74,6 +74,9 @@ impl Orders {
     }
 }
 
+/// Called at the end of each turn that was made for a stream.
+pub type Watch = Box<dyn FnMut() + Send>;
+
 /// One stream, as the syncer has it.
 pub struct Stream {
     ring: Consumer,
@@ -86,6 +89,7 @@ pub struct Stream {
     retry_pause: Duration,
     is_full: bool,
     is_closed: bool,
+    watch: Option<Watch>,
 }
 
 impl Stream {
@@ -107,7 +111,15 @@ impl Stream {
             retry_pause: RETRY_MIN,
             is_full: false,
             is_closed: false,
+            watch: None,
         }
+    }
+
+    /// The same with somebody who looks at each turn's end. It must be quick and not block.
+    #[must_use]
+    pub fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
+        self
     }
 
     /// The log.
@@ -315,6 +327,9 @@ impl Syncer {
         for stream in &mut self.streams {
             let now = self.clock.mono();
             stream.turn(now, &*self.clock, is_closing);
+            if let Some(watch) = &mut stream.watch {
+                watch();
+            }
         }
         let now = self.clock.mono();
         let next = self

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use forebay::config::{Config, STREAMS_MAX, resolve};
-use forebay::{counters, format, log, record, segment};
+use forebay::{counters, engine, format, log, record, segment};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -35,7 +35,7 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
 /// `L-66`: each bound of `docs/limits.md` is the one in the code, and none is missing there.
 #[test]
 fn the_bounds_are_those_of_the_code() {
-    let expected: [u64; 25] = [
+    let expected: [u64; 26] = [
         STREAMS_MAX as u64,
         counters::CURSORS_MAX as u64,
         counters::CURSOR_NAME_MAX as u64,
@@ -60,6 +60,7 @@ fn the_bounds_are_those_of_the_code() {
         segment::STAGE_PAGES as u64,
         u64::from(segment::READ_AHEAD_PAGES),
         segment::WINDOW_SIZE as u64,
+        engine::EVENTS_MAX as u64,
         format::CHECKPOINT_FILE_SIZE,
     ];
     let rows = rows(&document("docs/limits.md"), "## Built-in bounds");

@@ -47,6 +47,7 @@ fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
     };
     let opened = log::open(Opening {
         dir: disk.dir(),
+        lock_dir: disk.dir(),
         clock: clock.clone(),
         options: log::Options {
             name: "telemetry".try_into().unwrap(),

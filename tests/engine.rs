@@ -8,4 +8,6 @@ mod engine {
     mod api;
     mod delivery;
     mod durability;
+    mod events;
+    mod memory;
 }

@@ -103,6 +103,104 @@ fn resident_memory_does_not_follow_the_backlog() {
     assert!(peak <= 12 * MIB, "at its peak: {} KiB", peak >> 10);
 }
 
+/// `G-060`, `L-61`: a buffer in memory whose sink is down takes its budget, and no more than the formula says,
+/// however much is appended.
+#[test]
+fn a_memory_buffer_stays_within_the_formula() {
+    let scratch = Scratch::new("memory-ram");
+    let text = scratch.document(&stream(&scratch, 32 * MIB));
+    let text = text.replace(r#""buffer": {"#, r#""buffer": {"type": "memory", "#);
+    let input = r#", "inputs": [{"type": "stdin", "stream": "telemetry"}]}"#;
+    let text = format!("{}{input}", text.strip_suffix('}').unwrap());
+    let config = Config::from_json(&text).unwrap();
+    let formula: u64 = config.memory().iter().map(|needs| needs.memory).sum();
+    let path = scratch.join("forebay.json");
+    std::fs::write(&path, &text).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["run".as_ref(), path.as_os_str()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut run = Run(child);
+    let mut stdin = run.0.stdin.take().unwrap();
+    let stats = || {
+        let mut stats = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        let ended = stats
+            .arg("stats")
+            .arg(&path)
+            .arg("--json")
+            .output()
+            .unwrap();
+        serde_json::from_slice::<serde_json::Value>(&ended.stdout).unwrap()
+    };
+    wait_until("an engine", || stats()["live"] == true);
+    let idle = resident(&run.0);
+    let feeder = std::thread::spawn(move || {
+        use std::io::Write;
+        let block = format!("{}\n", "x".repeat(999)).repeat(1000);
+        for _ in 0..100 {
+            if stdin.write_all(block.as_bytes()).is_err() {
+                return;
+            }
+        }
+        std::thread::park_timeout(Duration::from_secs(30));
+    });
+    wait_until("a hundred MiB", || {
+        stats()["appendedTotal"].as_u64() == Some(100_000)
+    });
+    let peak = status(&run.0, "VmHWM:");
+    feeder.thread().unpark();
+    println!(
+        "idle {} KiB, peak {} KiB, formula {} KiB",
+        idle >> 10,
+        peak >> 10,
+        formula >> 10
+    );
+    assert!(peak <= formula + PROCESS, "{} KiB", peak >> 10);
+    // Taken with use, and then most of it.
+    assert!(idle <= 8 * MIB, "idle: {} KiB", idle >> 10);
+    assert!(peak >= 28 * MIB, "{} KiB", peak >> 10);
+    drop(run);
+    feeder.join().unwrap();
+}
+
+/// `L-60`: what a buffer in memory held is given back when its engine and its handles are gone.
+#[test]
+fn opening_a_memory_buffer_again_and_again_leaks_nothing() {
+    let scratch = Scratch::new("memory-again");
+    let stream = r#"{"name": "telemetry", "sink": {"type": "none"}, "buffer": {"type": "memory"}}"#;
+    let own = || {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = text.split_whitespace().nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    };
+    let cycle = || {
+        let engine = Engine::open(&scratch.config(stream)).unwrap();
+        let stream = engine.stream("telemetry").unwrap();
+        assert_eq!(stream.stats().next_offset, 0);
+        let payload = [7u8; 1000];
+        for n in 0..12 * 1024 {
+            while stream.append(b"pump-7", n, &payload).is_err() {
+                std::thread::yield_now();
+            }
+        }
+        stream.flush(LIMIT).unwrap();
+        assert!(stream.stats().disk_bytes >= 8 * MIB);
+        engine.close(LIMIT).unwrap();
+    };
+    cycle();
+    let before = own();
+    for _ in 0..30 {
+        cycle();
+    }
+    let grown = own().saturating_sub(before);
+    println!("{} KiB more after 30 cycles of 12 MiB", grown >> 10);
+    // Another test of this process may have its own memory at the moment.
+    assert!(grown <= 32 * MIB, "{} KiB", grown >> 10);
+    assert_eq!(scratch.files("run").len(), 2, "a lock and a board");
+}
+
 /// `L-61`, `L-65`: with every buffer in use, a stream stays within what `check` says of it.
 #[test]
 fn a_busy_stream_stays_within_the_formula() {

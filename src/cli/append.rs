@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Argument, Arguments, Done, Failure, config, place, required, say};
 use crate::engine::Engine;
+use crate::error::{Code, Error};
 use crate::input::{Progress, stdin};
 
 pub const HELP: &str = "\
@@ -42,6 +43,10 @@ pub fn main(mut arguments: Arguments) -> Done {
     }
     let (path, stream) = (required(path, "CONFIG")?, required(stream, "STREAM")?);
     let config = config(&path)?.only(&stream.to_string_lossy())?;
+    if config.store_path(&stream.to_string_lossy()).is_none() {
+        let text = "the stream lies in memory: what is appended would end with this process";
+        return Err(Error::text(Code::InvalidArg, "append", text.to_owned()).into());
+    }
     let engine = Engine::open_to_store(&config)?;
     let stream = engine.stream(&stream.to_string_lossy())?;
     let progress = Progress::default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Arguments, Done, bytes, config, place, print, required};
-use crate::config::{Config, Volatile};
+use crate::config::{Config, Medium as Kind, StreamConfig, Volatile};
 use crate::input::InputConfig;
 use crate::storage::{Medium, Real, Storage, memory_available};
 
@@ -30,7 +30,7 @@ pub fn main(mut arguments: Arguments) -> Done {
         text.push_str(&format!("warning: {warning}\n"));
     }
     for (stream, _) in &inputs {
-        if config.store_path(stream).is_none() {
+        if !config.has_stream(stream) {
             text.push_str(&format!(
                 "warning: inputs: no stream is named \"{stream}\"\n"
             ));
@@ -55,12 +55,12 @@ pub fn main(mut arguments: Arguments) -> Done {
 
 fn streams(config: &Config, text: &mut String) {
     for stream in config.memory() {
-        let place = stream.path.display();
         let (memory, disk) = (bytes(stream.memory), bytes(stream.disk));
-        text.push_str(&format!(
-            "{}: {memory} of memory, {disk} of disk in {place}\n",
-            stream.name
-        ));
+        let store = match &stream.path {
+            Some(path) => format!("{disk} of disk in {}", path.display()),
+            None => "its buffer included, which ends with the process".to_owned(),
+        };
+        text.push_str(&format!("{}: {memory} of memory, {store}\n", stream.name));
     }
 }
 
@@ -68,7 +68,8 @@ fn streams(config: &Config, text: &mut String) {
 fn media(config: &Config, text: &mut String) {
     // For each device: its room, what its budgets may still take, and the streams' names.
     let mut devices: BTreeMap<u64, (u64, u64, Vec<&str>)> = BTreeMap::new();
-    for stream in &config.streams {
+    let on_disk = |stream: &&StreamConfig| stream.buffer.medium == Kind::Disk;
+    for stream in config.streams.iter().filter(on_disk) {
         let (name, path) = (stream.name.as_str(), &stream.buffer.path);
         let Ok(medium) = Medium::of(path) else {
             continue;

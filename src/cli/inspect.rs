@@ -1,13 +1,9 @@
 //! `inspect`: says what lies in a store.
 
-use std::sync::Arc;
-
 use super::table::columns;
-use super::{Argument, Arguments, Done, bytes, json_string, place, print, required, time};
-use crate::clock::System;
+use super::{Argument, Arguments, Done, bytes, json_string, place, print, required, time, view};
 use crate::format::{Loss, PAGE_SIZE};
-use crate::log::{Summary, View};
-use crate::storage::Real;
+use crate::log::Summary;
 
 pub const HELP: &str = "\
 usage: forebay inspect DIR [--json]
@@ -29,7 +25,7 @@ pub fn main(mut arguments: Arguments) -> Done {
         }
     }
     let path = required(path, "DIR")?;
-    let view = View::open(&path, Arc::new(Real), Arc::new(System::new()))?;
+    let view = view(&path)?;
     let ledger = view.shared().ledger().ranges().to_vec();
     let summary = view.summary();
     print(&if is_json {

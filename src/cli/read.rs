@@ -2,16 +2,14 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Argument, Arguments, Done, Failure, place, required, say, time};
+use super::{Argument, Arguments, Done, Failure, place, required, say, time, view};
 use crate::clock::{Clock, System};
 use crate::error::Error;
 use crate::log::{BatchBuffer, Ended, View};
 use crate::record::RecordView;
 use crate::sink::lines::{LineFormat, write_line};
-use crate::storage::Real;
 use crate::watermark::seam::park;
 
 pub const HELP: &str = "\
@@ -107,8 +105,7 @@ fn print_records(
     follows: bool,
     format: Format,
 ) -> Done {
-    let clock: Arc<dyn Clock> = Arc::new(System::new());
-    let mut view = View::open(path, Arc::new(Real), clock)?;
+    let mut view = view(path)?;
     let failed = |error| Failure::Error(Error::io("read store", error));
     let mut reader = view.reader().map_err(failed)?;
     let mut batch = BatchBuffer::new(10_000, BATCH_BYTES, BATCH_BYTES).map_err(failed)?;

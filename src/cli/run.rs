@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Argument, Arguments, Done, Failure, config, place, required};
 use crate::clock::{Clock, Mono, System};
+use crate::config::Config;
 use crate::counters::{SinkState, SinkStats};
 use crate::engine::Engine;
 use crate::error::{Code, Error};
@@ -57,7 +58,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     let config = config(&required(path, "CONFIG")?)?;
     let inputs = config.inputs(InputConfig::read)?;
     for (stream, _) in &inputs {
-        if config.store_path(stream).is_none() {
+        if !config.has_stream(stream) {
             let text = format!("inputs: no stream is named \"{stream}\"");
             return Err(Error::text(Code::Config, "", text).into());
         }
@@ -109,7 +110,7 @@ pub fn main(mut arguments: Arguments) -> Done {
         }
     }
     let done = engine.close(deadline);
-    report(&engine, &running);
+    report(&config, &engine, &running);
     match done {
         Ok(()) if engine.is_poisoned() => Err(Failure::Found),
         Ok(()) => Ok(()),
@@ -168,7 +169,7 @@ fn watch_signals(events: Sender<Event>) -> Done {
 }
 
 /// Says what was done.
-fn report(engine: &Engine, running: &[Running]) {
+fn report(config: &Config, engine: &Engine, running: &[Running]) {
     for input in running {
         let progress = &input.progress;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -184,12 +185,13 @@ fn report(engine: &Engine, running: &[Running]) {
         let Some(stats) = engine.stats(name) else {
             continue;
         };
+        let (appended, exported) = (stats.appended_total, stats.exported_total);
+        let (backlog, dropped) = (stats.backlog, stats.dropped_total);
         log::info!(
-            "{name}: {} appended, {} exported, {} still stored, {} dropped",
-            stats.appended_total,
-            stats.exported_total,
-            stats.backlog,
-            stats.dropped_total
+            "{name}: {appended} appended, {exported} exported, {backlog} still stored, {dropped} dropped"
         );
+        if backlog > 0 && config.store_path(name).is_none() {
+            log::warn!("{name}: lies in memory, so the {backlog} that were not exported end here");
+        }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::table::columns;
 use super::{Argument, Arguments, Done, Failure, config, json_string, place, print, required};
 use crate::clock::{Clock, System};
-use crate::counters::{Board, CursorCounter, Stats, StreamCounter};
+use crate::counters::{Board, CursorCounter, Health, Stats, StreamCounter};
 use crate::error::Error;
-use crate::log::View;
+use crate::log::{View, board_in};
 use crate::storage::{Memory, Real, Storage};
 
 pub const HELP: &str = "\
@@ -16,7 +16,7 @@ usage: forebay stats CONFIG|DIR [--json]
 
 Prints the numbers of the streams of a configuration, or of the store in a directory. If an engine has a store open, its
 numbers are read from shared memory: it is not asked, and does not notice. Totals count since it opened. Of a store that
-nobody has open only what lies on disk is known.
+nobody has open only what lies on disk is known; a stream in memory is empty then, and is shown by its CONFIG only.
 
   --json    one JSON object a line, for programs
 
@@ -35,8 +35,12 @@ pub fn main(mut arguments: Arguments) -> Done {
     let stores = stores(&path)?;
     let mut text = String::new();
     let mut failed = None;
-    for (name, path) in stores {
-        match snapshot(&path) {
+    for (name, store) in stores {
+        let shown = match &store {
+            Store::Disk(path) => snapshot(path),
+            Store::Memory(path) => snapshot_of_memory(path),
+        };
+        match shown {
             Ok((stats, is_live)) if is_json => text.push_str(&json(&name, is_live, &stats)),
             Ok((stats, is_live)) => text.push_str(&table(&name, is_live, &stats)),
             Err(error) => failed = Some(error),
@@ -46,23 +50,45 @@ pub fn main(mut arguments: Arguments) -> Done {
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// Where the numbers of a stream are.
+enum Store {
+    /// In its store, or where that says.
+    Disk(PathBuf),
+    /// With the lock of a stream in memory.
+    Memory(PathBuf),
+}
+
 /// The stores that an argument means, by name.
-fn stores(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+fn stores(path: &Path) -> Result<Vec<(String, Store)>, Failure> {
     if Real.open_dir(path, false).is_ok() {
         let name = path
             .canonicalize()
             .ok()
             .and_then(|path| path.file_name().map(ToOwned::to_owned));
         let name = name.unwrap_or_else(|| path.as_os_str().to_owned());
-        return Ok(vec![(name.to_string_lossy().into_owned(), path.to_owned())]);
+        let store = Store::Disk(path.to_owned());
+        return Ok(vec![(name.to_string_lossy().into_owned(), store)]);
     }
     let config = config(path)?;
-    let stores = config.stream_names().into_iter().filter_map(|name| {
-        config
-            .store_path(name)
-            .map(|path| (name.to_owned(), path.to_owned()))
+    let stores = config.stream_names().into_iter().map(|name| {
+        let on_disk = config.store_path(name);
+        let store = match on_disk {
+            Some(path) => Store::Disk(path.to_owned()),
+            None => Store::Memory(config.memory_place(name).unwrap_or_default()),
+        };
+        (name.to_owned(), store)
     });
     Ok(stores.collect())
+}
+
+/// The numbers of a stream in memory; all are 0 when nobody has it.
+fn snapshot_of_memory(path: &Path) -> Result<(Stats, bool), Error> {
+    let clock = System::new();
+    if let Some(board) = board_in(path, &Real) {
+        return Ok((board.snapshot(None, clock.stamp()), true));
+    }
+    let memory = Memory::private(Board::LEN).map_err(|error| Error::io("allocate", error))?;
+    Ok((Board::new(memory).snapshot(None, clock.stamp()), false))
 }
 
 /// The numbers of a store, and whether an engine has it.
@@ -120,6 +146,9 @@ fn stopped(view: &View, path: &Path, clock: &dyn Clock) -> Result<Stats, Error> 
 fn table(name: &str, is_live: bool, stats: &Stats) -> String {
     let state = if is_live { "live" } else { "stopped" };
     let mut text = format!("{name} ({state})\n");
+    if is_live && stats.health != Health::Ok {
+        text = format!("{name} ({state}, {})\n", stats.health.name());
+    }
     let row = |(name, value): (&str, u64)| vec![format!("  {name}"), value.to_string()];
     text.push_str(&columns(&stats.numbers().map(row).collect::<Vec<_>>()));
     for sink in &stats.sinks {
@@ -145,17 +174,19 @@ fn json(name: &str, is_live: bool, stats: &Stats) -> String {
         .iter()
         .map(|sink| {
             format!(
-                "{{\"name\":{},\"state\":{},\"lastExportError\":{}{}}}",
+                "{{\"name\":{},\"state\":{},\"health\":{},\"lastExportError\":{}{}}}",
                 json_string(&sink.name),
                 json_string(sink.state.name()),
+                json_string(sink.health.name()),
                 json_string(&sink.last_export_error),
                 numbers(&mut sink.numbers())
             )
         })
         .collect();
     format!(
-        "{{\"stream\":{},\"live\":{is_live}{},\"lastExportError\":{},\"sinks\":[{}]}}\n",
+        "{{\"stream\":{},\"live\":{is_live},\"health\":{}{},\"lastExportError\":{},\"sinks\":[{}]}}\n",
         json_string(name),
+        json_string(stats.health.name()),
         numbers(&mut stats.numbers()),
         json_string(stats.last_export_error()),
         sinks.join(",")

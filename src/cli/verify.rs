@@ -1,14 +1,11 @@
 //! `verify`: reads all of a store and says what is damaged.
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 
-use super::{Arguments, Done, Failure, place, print, required, say};
-use crate::clock::System;
+use super::{Arguments, Done, Failure, place, print, required, say, view};
 use crate::error::Error;
 use crate::format::Reason;
-use crate::log::{BatchBuffer, Ended, View};
-use crate::storage::Real;
+use crate::log::{BatchBuffer, Ended};
 
 pub const HELP: &str = "\
 usage: forebay verify DIR
@@ -29,7 +26,7 @@ pub fn main(mut arguments: Arguments) -> Done {
         place(&mut [&mut path], argument)?;
     }
     let path = required(path, "DIR")?;
-    let view = View::open(&path, Arc::new(Real), Arc::new(System::new()))?;
+    let view = view(&path)?;
     let failed = |error| Failure::Error(Error::io("read store", error));
     let mut reader = view.reader().map_err(failed)?;
     let mut batch = BatchBuffer::new(10_000, BATCH_BYTES, BATCH_BYTES).map_err(failed)?;

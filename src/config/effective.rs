@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::json::quoted;
 use super::{
-    Batch, Buffer, Config, Delivery, Fsync, Io, OnFull, SinkConfig, SinkKind, StreamConfig,
+    Batch, Buffer, Config, Delivery, Fsync, Io, Medium, OnFull, SinkConfig, SinkKind, StreamConfig,
     Volatile,
 };
 #[cfg(any(feature = "file", feature = "stdout"))]
@@ -134,6 +134,7 @@ fn line_format(format: LineFormat) -> String {
 
 fn buffer(buffer: &Buffer) -> String {
     let Buffer {
+        medium,
         path,
         segment_bytes,
         max_disk_bytes,
@@ -148,8 +149,12 @@ fn buffer(buffer: &Buffer) -> String {
         max_record_bytes,
         volatile,
     } = buffer;
+    let place = match medium {
+        Medium::Disk => ("path", template(path.display())),
+        Medium::Memory => ("type", word("memory")),
+    };
     object(&[
-        ("path", template(path.display())),
+        place,
         ("segmentBytes", segment_bytes.to_string()),
         ("maxDiskBytes", max_disk_bytes.to_string()),
         (

@@ -1,6 +1,6 @@
 //! How much memory a stream takes.
 
-use super::{Needs, SinkKind, StreamConfig};
+use super::{Medium, Needs, SinkKind, StreamConfig};
 use crate::counters::Board;
 use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, SLOT_SIZE};
 use crate::ring::Ring;
@@ -10,8 +10,8 @@ use crate::segment::{Io, READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
 const LOG_TABLES: u64 = 192 * 1024;
 
 impl Needs {
-    /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board;
-    /// and for each cursor a batch and what is read ahead.
+    /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board, its
+    /// whole budget if the log lies in memory; and for each cursor a batch and what is read ahead.
     pub(super) fn of(stream: &StreamConfig) -> Self {
         let buffer = &stream.buffer;
         let stage = (STAGE_PAGES * PAGE_SIZE) as u64;
@@ -25,6 +25,11 @@ impl Needs {
             + SLOT_SIZE as u64
             + Board::LEN as u64
             + LOG_TABLES;
+        let budget = buffer.max_disk_bytes;
+        let (path, log, disk) = match buffer.medium {
+            Medium::Disk => (Some(buffer.path.clone()), 0, budget),
+            Medium::Memory => (None, budget, 0),
+        };
         let records = u64::from(stream.batch.max_records);
         let bytes = u64::from(stream.batch.max_bytes);
         let framing = (records.min(bytes) + 1) * RECORD_HEADER_SIZE as u64;
@@ -39,9 +44,9 @@ impl Needs {
             .count();
         Self {
             name: stream.name.as_str().to_owned(),
-            path: buffer.path.clone(),
-            memory: fixed + sinks as u64 * (batch + lines + read_ahead),
-            disk: buffer.max_disk_bytes,
+            path,
+            memory: fixed + log + sinks as u64 * (batch + lines + read_ahead),
+            disk,
         }
     }
 }

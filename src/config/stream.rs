@@ -20,6 +20,8 @@ pub const SEGMENT_BYTES: u64 = if cfg!(target_pointer_width = "64") {
 };
 /// The budget of a store where nothing else is said, in bytes.
 pub const DISK_BYTES: u64 = 1 << 30;
+/// The budget of a buffer in memory where nothing else is said, in bytes.
+pub const MEMORY_BYTES: u64 = 16 << 20;
 /// The bounds of a ring where nothing else is said.
 pub const RING_RECORDS: u32 = 10_000;
 /// See [`RING_RECORDS`].
@@ -32,6 +34,11 @@ pub const BATCH_BYTES: u32 = 4 << 20;
 /// The largest numbers that are accepted. Beyond them something is meant that this is not made for.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const DISK_BYTES_MAX: u64 = 1 << 46;
+const MEMORY_BYTES_MAX: u64 = if cfg!(target_pointer_width = "64") {
+    1 << 36
+} else {
+    1 << 30
+};
 const RING_RECORDS_MAX: u32 = 1 << 25;
 const BATCH_RECORDS_MAX: u32 = 100_000;
 const BATCH_BYTES_MAX: u32 = 64 << 20;
@@ -49,6 +56,16 @@ pub struct StreamConfig {
     pub batch: Batch,
     /// How batches are sent.
     pub delivery: Delivery,
+}
+
+/// Where a log lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Medium {
+    /// In a directory.
+    #[default]
+    Disk,
+    /// In the memory of the process, with which it ends.
+    Memory,
 }
 
 /// When an append is durable.
@@ -88,7 +105,9 @@ pub enum Volatile {
 /// How a stream is stored.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    /// The store's directory.
+    /// Where the log lies.
+    pub medium: Medium,
+    /// The store's directory; of a buffer in memory only what tells it from others ([`Self::place_name`]).
     pub path: PathBuf,
     /// The size of a segment, in bytes.
     pub segment_bytes: u64,
@@ -240,13 +259,29 @@ fn finish(object: Option<Object<'_>>) -> Result<()> {
 }
 
 impl Buffer {
+    /// What the directory of a buffer in memory is called, below the run directory: it has the lock and
+    /// the counters, so that one engine at a time has the stream and others can look at its numbers. Made
+    /// from `dataDir` and the stream's name.
+    pub fn place_name(&self) -> String {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        // FNV-1a: the same in every build.
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let bytes = path.as_os_str().as_encoded_bytes();
+        format!(
+            "memory-{:016x}",
+            bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
+        )
+    }
+
     fn read(
         mut object: Option<Object<'_>>,
         default_path: PathBuf,
         resolver: &Resolver<'_>,
     ) -> Result<Self> {
         let object = &mut object;
-        only(object, "type", &[("disk", 0), ("memory", 1)], 0)?;
+        let media = [("disk", Medium::Disk), ("memory", Medium::Memory)];
+        let medium =
+            take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
         for key in ["maxAgeSecs", "blockTimeoutMs"] {
@@ -264,7 +299,7 @@ impl Buffer {
         {
             return Err(unavailable(&node));
         }
-        let path = take(object, "path").map_or(Ok(default_path), |node| path(&node, resolver))?;
+        let path = Self::read_path(object, medium, default_path, resolver)?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = number(object, "segmentBytes", min, max, SEGMENT_BYTES)?;
         let records = number32(
@@ -279,8 +314,12 @@ impl Buffer {
         let quarter = bytes / 4;
         let max_record_bytes = number32(object, "maxRecordBytes", 1, quarter, quarter)?;
         let budget_min = BUDGET_MIN.max(8 * u64::from(max_record_bytes));
-        let default = DISK_BYTES.max(budget_min);
-        let max_disk_bytes = number(object, "maxDiskBytes", budget_min, DISK_BYTES_MAX, default)?;
+        let (default, max) = match medium {
+            Medium::Disk => (DISK_BYTES, DISK_BYTES_MAX),
+            Medium::Memory => (MEMORY_BYTES, MEMORY_BYTES_MAX),
+        };
+        let (default, max) = (default.max(budget_min), max.max(budget_min));
+        let max_disk_bytes = number(object, "maxDiskBytes", budget_min, max, default)?;
         let on_full = match take(object, "onFull") {
             None => OnFull::default(),
             Some(node) => {
@@ -299,21 +338,8 @@ impl Buffer {
                 ("interval", Fsync::Interval),
             ])
         })?;
-        let volatile = take(object, "volatile").map_or(Ok(Volatile::default()), |node| {
-            node.word(&[
-                ("allow", Volatile::Allow),
-                ("warn", Volatile::Warn),
-                ("refuse", Volatile::Refuse),
-            ])
-        })?;
-        let io = take(object, "io").map_or(Ok(None), |node| {
-            node.word(&[
-                ("auto", None),
-                ("mmap", Some(Io::Map)),
-                ("write", Some(Io::Write)),
-            ])
-        })?;
         let this = Self {
+            medium,
             path,
             segment_bytes,
             max_disk_bytes,
@@ -322,14 +348,63 @@ impl Buffer {
             fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,
             sync_timeout: time(object, "syncTimeoutMs", 1, 30_000)?,
             checkpoint_interval: time(object, "checkpointMs", 10, 5000)?,
-            io,
+            io: Self::read_io(object, medium)?,
             max_buffered_records: records.next_power_of_two(),
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
-            volatile,
+            volatile: Self::read_volatile(object, medium)?,
         };
         finish(object.take())?;
         Ok(this)
+    }
+
+    fn read_path(
+        object: &mut Option<Object<'_>>,
+        medium: Medium,
+        default: PathBuf,
+        resolver: &Resolver<'_>,
+    ) -> Result<PathBuf> {
+        match (take(object, "path"), medium) {
+            (None, _) => Ok(default),
+            (Some(node), Medium::Disk) => path(&node, resolver),
+            (Some(node), Medium::Memory) => {
+                Err(node.error("must be absent where buffer.type is \"memory\""))
+            }
+        }
+    }
+
+    fn read_io(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Option<Io>> {
+        let words = [
+            ("auto", None),
+            ("mmap", Some(Io::Map)),
+            ("write", Some(Io::Write)),
+        ];
+        let Some(node) = take(object, "io") else {
+            return Ok(None);
+        };
+        match (node.word(&words)?, medium) {
+            (Some(Io::Map), Medium::Memory) => {
+                Err(node.error("must be \"auto\" or \"write\" where buffer.type is \"memory\""))
+            }
+            (io, _) => Ok(io),
+        }
+    }
+
+    fn read_volatile(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Volatile> {
+        let words = [
+            ("allow", Volatile::Allow),
+            ("warn", Volatile::Warn),
+            ("refuse", Volatile::Refuse),
+        ];
+        let Some(node) = take(object, "volatile") else {
+            return Ok(Volatile::default());
+        };
+        match (node.word(&words)?, medium) {
+            (Volatile::Refuse, Medium::Memory) => {
+                Err(node.error("must be \"allow\" or \"warn\" where buffer.type is \"memory\""))
+            }
+            (volatile, _) => Ok(volatile),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A snapshot of a board, in the names that users see.
 
-use super::{Board, CURSOR_NAME_MAX, CURSORS_MAX, CursorCounter, ERROR_TEXT_MAX, StreamCounter};
+use super::{
+    Board, CURSOR_NAME_MAX, CURSORS_MAX, CursorBoard, CursorCounter, ERROR_TEXT_MAX, StreamCounter,
+};
 use crate::clock::Stamp;
 use heapless::{String, Vec};
 
@@ -52,9 +54,33 @@ impl SinkState {
         self as u64
     }
 
-    fn from_number(number: u64) -> Self {
+    pub(crate) fn from_number(number: u64) -> Self {
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         Self::ALL.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Whether a stream's records get away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Health {
+    /// They do, or there are none.
+    #[default]
+    Ok,
+    /// A sink fails and says so: its state tells how.
+    Failing,
+    /// Records wait for a sink that is said to work, and for a minute longer than a batch may wait anyway
+    /// it has accepted none.
+    Stalled,
+}
+
+impl Health {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Ok => "ok",
+            Health::Failing => "failing",
+            Health::Stalled => "stalled",
+        }
     }
 }
 
@@ -139,7 +165,11 @@ stats! {
         poisoned_total "poisonedTotal",
         /// How often the syncer's thread woke up.
         wakeups_total "wakeupsTotal",
+        /// Events for which the channel had no room.
+        events_lost_total "eventsLostTotal",
     }
+    /// The worst of its sinks' health.
+    pub health: Health,
     /// One for each cursor.
     pub sinks: Vec<SinkStats, CURSORS_MAX>,
 }
@@ -176,6 +206,8 @@ stats! {
     pub name: String<CURSOR_NAME_MAX>,
     /// What it is doing.
     pub state: SinkState,
+    /// Whether its records get away.
+    pub health: Health,
     /// Its last error; empty when there was none.
     pub last_export_error: String<ERROR_TEXT_MAX>,
 }
@@ -208,6 +240,7 @@ impl Board {
             rejected_total: self.rejected(),
             poisoned_total: self.get(S::Poisoned),
             wakeups_total: self.get(S::Wakeups),
+            events_lost_total: self.events_lost(),
             dropped_quota: self.get(S::DroppedUnread),
             ..Stats::default()
         };
@@ -220,7 +253,9 @@ impl Board {
             use CursorCounter as C;
             let acked_offset = cursor.place().map_or(head_offset, |place| place.position);
             let reach = acked_offset.max(head_offset);
+            let state = SinkState::from_number(cursor.get(C::State));
             let sink = SinkStats {
+                health: health(cursor, state, now),
                 exported_total: cursor.get(C::Exported),
                 retries_total: cursor.get(C::Retries),
                 failed_total: cursor.get(C::Failed),
@@ -239,7 +274,7 @@ impl Board {
                 panics_total: cursor.get(C::Panics),
                 dropped_total: 0,
                 name,
-                state: SinkState::from_number(cursor.get(C::State)),
+                state,
                 last_export_error: cursor.error(),
             };
             stats.add_sink(sink);
@@ -248,8 +283,30 @@ impl Board {
             stats.acked_offset = head_offset;
             stats.backlog = next_offset.saturating_sub(head_offset);
         }
+        // What a sink passed over may be what the open had found.
+        let skipped = stats.sinks.iter().map(|sink| sink.dropped_damage).max();
+        stats.corrupt_total = stats.corrupt_total.max(skipped.unwrap_or(0));
         stats.dropped_total = stats.dropped_quota + stats.dropped_age + stats.dropped_damage;
         stats
+    }
+}
+
+/// The health of a sink, by its progress.
+fn health(cursor: CursorBoard<'_>, state: SinkState, now: Stamp) -> Health {
+    use CursorCounter as C;
+    if !matches!(state, SinkState::Idle | SinkState::Ok) {
+        return Health::Failing;
+    }
+    // A record that came later than the last progress waits only since then.
+    let since = match cursor.get(C::OldestSince) {
+        0 => return Health::Ok,
+        since => cursor.get(C::ProgressMs).max(since - 1),
+    };
+    let after = cursor.get(C::StalledAfterMs);
+    if after > 0 && now.mono_ms.saturating_sub(since) > after {
+        Health::Stalled
+    } else {
+        Health::Ok
     }
 }
 
@@ -271,6 +328,7 @@ impl Stats {
             false => self.acked_offset.min(sink.acked_offset),
         };
         self.backlog = self.backlog.max(sink.backlog);
+        self.health = self.health.max(sink.health);
         self.oldest_unacked_age_ms = self.oldest_unacked_age_ms.max(sink.oldest_unacked_age_ms);
         self.exported_total += sink.exported_total;
         self.retries_total += sink.retries_total;
@@ -312,6 +370,34 @@ mod tests {
         assert_eq!((stats.acked_offset, stats.backlog), (4, 60));
         assert_eq!((stats.exported_total, stats.dropped_total), (80, 4));
         assert_eq!(stats.sinks[0].backlog, 10);
+    }
+
+    /// Progress tells: a sink that is said to work, has records before it and accepts none is stalled.
+    #[test]
+    fn a_sink_without_progress_is_stalled() {
+        let board = Board::new(Memory::private(Board::LEN).unwrap());
+        place(board.cursor(0), "file", 4);
+        let cursor = board.cursor(0);
+        let health = |mono_ms| {
+            let now = Stamp {
+                mono_ms,
+                ..Stamp::default()
+            };
+            let stats = board.snapshot(Some(10), now);
+            assert_eq!(stats.health, stats.sinks[0].health);
+            stats.health
+        };
+        cursor.set(CursorCounter::StalledAfterMs, 60_000);
+        cursor.set(CursorCounter::ProgressMs, 1000);
+        assert_eq!(health(1_000_000), Health::Ok, "nothing waits");
+        cursor.set(CursorCounter::OldestSince, 500_000 + 1);
+        assert_eq!(health(560_000), Health::Ok);
+        assert_eq!(health(560_001), Health::Stalled);
+        cursor.set(CursorCounter::ProgressMs, 530_000);
+        assert_eq!(health(590_000), Health::Ok);
+        assert_eq!(health(590_001), Health::Stalled);
+        cursor.set(CursorCounter::State, SinkState::Link.number());
+        assert_eq!(health(590_001), Health::Failing);
     }
 
     /// `G-132`: one table gives both spellings, so they cannot drift apart.

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::events::{self, EventKind, Events, SinkWatch, StreamTeller, StreamWatch, Teller};
 use super::{Stream, World};
 use crate::clock::Clock;
-use crate::config::{Config, OnFull, SinkConfig, SinkKind, StreamConfig, Volatile};
+use crate::config::{Config, Medium, OnFull, SinkConfig, SinkKind, StreamConfig, Volatile};
 use crate::counters::Board;
 use crate::cursor::Cursor;
 use crate::error::{Code, Error, Result};
@@ -15,7 +16,7 @@ use crate::log::{self, Opening, Reader};
 use crate::ring::{self, Ring};
 use crate::segment::Io;
 use crate::sink::Sink;
-use crate::storage::{Dir, Memory, default_run_dir};
+use crate::storage::{Dir, Memory, default_run_dir, ram_dir};
 use crate::syncer::{self, Syncer};
 use crate::watermark::Waker;
 
@@ -28,6 +29,9 @@ pub struct Assembly {
     pub syncers: Vec<(Syncer, Arc<Waker>, Arc<syncer::Orders>)>,
     /// One exporter for each sink.
     pub exporters: Vec<(Exporter, Arc<Waker>, Arc<exporter::Orders>)>,
+    /// Where events come out, and for each stream where they go in.
+    pub(super) events: Option<Events>,
+    pub(super) tellers: Vec<StreamTeller>,
 }
 
 /// The streams of one device, before their syncer is made.
@@ -42,6 +46,8 @@ pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
     let run_dir = config.run_dir.clone().or_else(default_run_dir);
     let mut assembly = Assembly::default();
     let mut devices: Vec<Device> = Vec::new();
+    let (teller, events) = events::channel();
+    assembly.events = Some(events);
     for stream in &config.streams {
         let named = |error: Error| {
             Error::text(
@@ -55,6 +61,7 @@ pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
             config,
             world,
             run_dir.as_deref(),
+            &teller,
             &mut devices,
             &mut assembly,
         )
@@ -80,11 +87,15 @@ fn add(
     config: &Config,
     world: &World,
     run_dir: Option<&Path>,
+    teller: &Teller,
     devices: &mut Vec<Device>,
     assembly: &mut Assembly,
 ) -> Result<()> {
-    let dir = open_dir(stream, world)?;
-    let number = dir.device();
+    let place = match stream.buffer.medium {
+        Medium::Disk => on_disk(stream, run_dir, world)?,
+        Medium::Memory => in_memory(stream, run_dir, world)?,
+    };
+    let number = place.dir.device();
     let mut sinks = Vec::new();
     for sink in &stream.sinks {
         if let Some(built) = build_sink(sink, config, world)? {
@@ -95,9 +106,10 @@ fn add(
         .iter()
         .map(|(sink, _)| (sink.name.clone(), sink.starts_newest))
         .collect();
-    let board = |store: StoreId| open_board(store, run_dir, world);
+    let board = |store: StoreId| open_board(&(place.board)(store), world);
     let opened = log::open(Opening {
-        dir,
+        dir: place.dir,
+        lock_dir: place.lock_dir,
         clock: Arc::clone(&world.clock),
         options: log_options(stream),
         cursors: &cursors,
@@ -133,26 +145,78 @@ fn add(
         stream.buffer.fsync,
         stream.buffer.sync_timeout,
     ));
-    for (index, (_, sink)) in sinks.into_iter().enumerate() {
+    let teller = teller.of(&stream.name, &opened.board);
+    if opened.report.damaged > 0 {
+        let records = opened.report.damaged;
+        teller.tell(EventKind::Damage { records });
+    }
+    for (index, (configured, sink)) in sinks.into_iter().enumerate() {
         let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));
         let reader = reader.map_err(|error| Error::io("allocate a reader", error))?;
         let (board, syncer) = (Arc::clone(&opened.board), Arc::clone(&device.waker));
         let cursor = Cursor::new(reader, Arc::clone(&shared), board, index, syncer);
-        assembly
-            .exporters
-            .push(new_exporter(stream, cursor, sink, &world.clock)?);
+        let (linger, now) = (stream.batch.max_latency, world.clock.mono());
+        let mut watch = SinkWatch::new(teller.clone(), &configured.name, index, linger, now);
+        let clock = Arc::clone(&world.clock);
+        let (exporter, waker, orders) = new_exporter(stream, cursor, sink, &world.clock)?;
+        let exporter = exporter.watched(Box::new(move || watch.look(&*clock)));
+        assembly.exporters.push((exporter, waker, orders));
     }
     let options = syncer::Options {
         sync_interval: stream.buffer.fsync_interval,
         checkpoint_interval: stream.buffer.checkpoint_interval,
     };
-    device.streams.push(syncer::Stream::new(
-        consumer,
-        opened.log,
-        opened.board,
-        options,
-    ));
+    let budget = stream.buffer.max_disk_bytes.saturating_sub(log::OVERHEAD);
+    let mut watch = StreamWatch::new(teller.clone(), budget);
+    let clock = Arc::clone(&world.clock);
+    assembly.tellers.push(teller);
+    let synced = syncer::Stream::new(consumer, opened.log, opened.board, options);
+    device
+        .streams
+        .push(synced.watched(Box::new(move || watch.look(&*clock))));
     Ok(())
+}
+
+/// Where the parts of a store lie.
+struct Place {
+    dir: Arc<dyn Dir>,
+    lock_dir: Arc<dyn Dir>,
+    /// The path of the board.
+    board: Box<dyn Fn(StoreId) -> PathBuf>,
+}
+
+/// A store in a directory, whose board is named by its id.
+fn on_disk(stream: &StreamConfig, run_dir: Option<&Path>, world: &World) -> Result<Place> {
+    let dir = open_dir(stream, world)?;
+    let run_dir = is_there(run_dir)?.to_owned();
+    Ok(Place {
+        lock_dir: Arc::clone(&dir),
+        dir,
+        board: Box::new(move |store| run_dir.join(format!("{store}.board"))),
+    })
+}
+
+/// A store in memory. What others see of it lies in a directory that is named by the stream: its id is
+/// another one each time.
+fn in_memory(stream: &StreamConfig, run_dir: Option<&Path>, world: &World) -> Result<Place> {
+    let path = is_there(run_dir)?.join(stream.buffer.place_name());
+    let lock_dir = world.storage.open_dir(&path, true);
+    let lock_dir = lock_dir.map_err(|error| {
+        let text = format!("{}: {error}", path.display());
+        Error::text(Code::Io, "open run directory", text)
+    })?;
+    Ok(Place {
+        dir: ram_dir(stream.buffer.max_disk_bytes),
+        lock_dir,
+        board: Box::new(move |_| path.join("board")),
+    })
+}
+
+fn is_there(run_dir: Option<&Path>) -> Result<&Path> {
+    run_dir.ok_or_else(|| {
+        let text = "no runDir is set, and there is neither root nor XDG_RUNTIME_DIR";
+        Error::text(Code::Io, "open shared counters", text.to_owned())
+    })
 }
 
 /// Opens the store's directory, if it lies where it may.
@@ -176,17 +240,9 @@ fn open_dir(stream: &StreamConfig, world: &World) -> Result<Arc<dyn Dir>> {
     Ok(dir)
 }
 
-/// The board of a store, in shared memory, and its path.
-fn open_board(
-    store: StoreId,
-    run_dir: Option<&Path>,
-    world: &World,
-) -> std::io::Result<(Board, String)> {
-    let run_dir = run_dir.ok_or_else(|| {
-        std::io::Error::other("no runDir is set, and there is neither root nor XDG_RUNTIME_DIR")
-    })?;
-    let path: PathBuf = run_dir.join(format!("{store}.board"));
-    let memory = world.storage.shared(&path, Board::LEN).map_err(|error| {
+/// A board in shared memory, and its path.
+fn open_board(path: &Path, world: &World) -> std::io::Result<(Board, String)> {
+    let memory = world.storage.shared(path, Board::LEN).map_err(|error| {
         std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
     })?;
     Ok((Board::new(memory), path.display().to_string()))

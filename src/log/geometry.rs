@@ -16,7 +16,7 @@ pub const SEGMENTS_MAX: u64 = 1024;
 
 /// What is kept of the budget for everything but segments: checkpoint, lock, the directory, and what the
 /// file system needs to find the blocks of large files.
-const OVERHEAD: u64 = 256 * 1024;
+pub const OVERHEAD: u64 = 256 * 1024;
 /// What of it is in use from the start.
 pub(super) const OVERHEAD_NOW: u64 = CHECKPOINT_FILE_SIZE + 2 * PAGE_SIZE as u64;
 /// A new stream starts with a segment of this size, if that holds four of its longest records.

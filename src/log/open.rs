@@ -48,6 +48,8 @@ const CHECKPOINT_TRIES: u32 = 3;
 pub struct Opening<'a> {
     /// The store's directory.
     pub dir: Arc<dyn Dir>,
+    /// Where its lock lies: the same, or for a store in memory a place that other processes see.
+    pub lock_dir: Arc<dyn Dir>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The sizes and policies.
@@ -104,6 +106,7 @@ pub struct Report {
 pub fn open(opening: Opening<'_>) -> Result<Opened> {
     let Opening {
         dir,
+        lock_dir,
         clock,
         options,
         cursors,
@@ -111,7 +114,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         pid,
     } = opening;
     let mut geometry = Geometry::of(&options);
-    let lock = lock(&*dir)?;
+    let lock = lock(&*lock_dir)?;
     let mut files = files::look(&*dir, true)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_else(new_store_id);
@@ -185,7 +188,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         sealed_bytes: 0,
     };
     log.resume(&files, &decided)?;
-    log.begin(&files)?;
+    log.begin(&files, report.damaged)?;
     Ok(Opened { log, board, report })
 }
 
@@ -280,7 +283,7 @@ impl Log {
     }
 
     /// Makes the new life durable; only then may anything be handed out or written.
-    fn begin(&mut self, files: &Files) -> Result<()> {
+    fn begin(&mut self, files: &Files, damaged: u64) -> Result<()> {
         self.board.set(StreamCounter::Life, self.life);
         self.board
             .set(StreamCounter::ActiveEnd, self.shared.end_word());
@@ -288,6 +291,7 @@ impl Log {
         self.board.set(StreamCounter::NextOffset, self.next);
         self.board.set(StreamCounter::DurableOffset, self.next);
         self.board.set(StreamCounter::HeadOffset, self.durable_head);
+        self.board.set(StreamCounter::Corrupt, damaged);
         let mut written = self.checkpoint_as(false);
         for _ in 1..CHECKPOINT_TRIES {
             if written.is_err() {

@@ -139,6 +139,9 @@ impl Log {
             reason,
         });
         drop(ledger);
+        if count > 0 {
+            self.board.add(StreamCounter::Drops, 1);
+        }
         if wanted.is_none() {
             self.board.add(StreamCounter::DroppedUnread, count);
         }

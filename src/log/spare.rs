@@ -19,7 +19,8 @@ static ZEROS: [u8; STEP_SIZE] = [0; STEP_SIZE];
 /// A file for a segment.
 ///
 /// It is allocated and written with zeros once before it is used, so that a sync of the log never has
-/// to change how the file system finds the file's blocks (docs/decisions/0001).
+/// to change how the file system finds the file's blocks (docs/decisions/0001). In memory there are no
+/// blocks to be found: there it is ready at once, and its pages take RAM only when they are used.
 pub struct Spare {
     file: Arc<dyn File>,
     number: u32,
@@ -58,11 +59,11 @@ impl Spare {
             return Err(error);
         }
         Ok(Self {
+            is_ready: file.is_ready_when_preallocated(),
             file,
             number,
             pages,
             done: 0,
-            is_ready: false,
             name: Name::Spare,
             written_bytes: 0,
         })

@@ -139,11 +139,18 @@ impl View {
     }
 }
 
-fn look(
-    dir: &dyn Dir,
-    storage: &dyn Storage,
-    clock: &Arc<dyn Clock>,
-) -> Result<(Option<Arc<Board>>, Seen)> {
+/// The board of the engine that has locked the place of a stream in memory, if there is one. What the
+/// stream holds only that engine can read.
+pub fn board_in(path: &Path, storage: &dyn Storage) -> Option<Arc<Board>> {
+    let dir = storage.open_dir(path, false).ok()?;
+    match settled_owner(&*dir, storage) {
+        Owner::Has(board) => Some(board),
+        Owner::Nobody | Owner::Opening => None,
+    }
+}
+
+/// Who has the store; an engine that opens it is waited for.
+fn settled_owner(dir: &dyn Dir, storage: &dyn Storage) -> Owner {
     let mut owner = owner(dir, storage);
     for _ in 0..OPENING_LOOKS {
         if !matches!(owner, Owner::Opening) {
@@ -152,7 +159,15 @@ fn look(
         park(Some(OPENING_PAUSE));
         owner = self::owner(dir, storage);
     }
-    let Owner::Has(board) = owner else {
+    owner
+}
+
+fn look(
+    dir: &dyn Dir,
+    storage: &dyn Storage,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Option<Arc<Board>>, Seen)> {
+    let Owner::Has(board) = settled_owner(dir, storage) else {
         return Ok((None, look_once(dir, clock, None)?));
     };
     let mut seen = look_once(dir, clock, Some(&board))?;

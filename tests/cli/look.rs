@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{NO_SINK, SMALL, STDIN, Setup, lines, number, verb, wait_until};
+use crate::process::{
+    NO_SINK, SMALL, STDIN, Setup, forebay_with_input, lines, number, verb, wait_until,
+};
 
 /// The names of the contract, of a stream and of a sink.
 const STREAM_NAMES: [&str; 23] = [
@@ -144,6 +146,63 @@ fn stats_of_a_configuration_list_its_streams() {
     let text = verb("stats", &setup.config, &[]).expect(0);
     assert!(text.out().starts_with("telemetry (stopped)\n"), "{text:?}");
     assert!(text.out().contains("\n  sink file: idle\n"), "{text:?}");
+}
+
+/// `G-057`: the numbers of a stream in memory are shown while an engine has it, and after a kill too they are
+/// gone; what it holds nobody else can read, and says so.
+#[test]
+fn a_stream_in_memory_shows_its_numbers_and_nothing_else() {
+    let setup = Setup::new("look-memory", NO_SINK, r#", "type": "memory""#, STDIN);
+    let stats = || {
+        let ended = verb("stats", &setup.config, &["--json"]).expect(0);
+        ended.json_lines().remove(0)
+    };
+    assert_eq!(stats()["live"], false);
+    let ended = verb("check", &setup.config, &[]).expect(0);
+    assert!(ended.out().contains("ends with the process"), "{ended:?}");
+    for _ in 0..2 {
+        let mut running = setup.serve(&[]);
+        running.write(&lines(0..300));
+        wait_until("stored", || number(&stats(), "durableOffset") == 300);
+        let live = stats();
+        assert_eq!(
+            (&live["live"], number(&live, "backlog")),
+            (&true.into(), 300)
+        );
+        for name in ["read", "inspect", "verify"] {
+            let ended = verb(name, &setup.config, &[]).expect(2);
+            let told = "telemetry: in memory, which only its engine can read";
+            assert!(ended.err.contains(told), "{ended:?}");
+        }
+        let config = setup.config.to_str().unwrap();
+        let ended = forebay_with_input(&["append", config, "telemetry"], b"x\n").expect(1);
+        assert!(ended.err.contains("lies in memory"), "{ended:?}");
+        running.signal(Signal::KILL);
+        running.wait();
+        let stopped = stats();
+        assert_eq!(
+            (&stopped["live"], number(&stopped, "nextOffset")),
+            (&false.into(), 0)
+        );
+    }
+    let mut running = setup.serve(&["--drain", "0"]);
+    running.write(&lines(0..7));
+    wait_until("stored", || number(&stats(), "durableOffset") == 7);
+    let ended = running.end().expect(0);
+    assert!(
+        ended.err.contains("the 7 that were not exported end here"),
+        "{ended:?}"
+    );
+    assert!(!setup.scratch.join("data").exists());
+}
+
+/// A configuration in place of a store's directory is told from it, with the directories that it means.
+#[test]
+fn a_configuration_is_told_from_a_store() {
+    let setup = Setup::lines_to_file("look-config");
+    let ended = verb("inspect", &setup.config, &[]).expect(2);
+    let told = format!("telemetry: {}", setup.store().display());
+    assert!(ended.err.contains(&told), "{ended:?}");
 }
 
 /// What a stopped store shows is what the live one had said of it.

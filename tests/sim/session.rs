@@ -110,6 +110,7 @@ impl Session {
         let board = |_: StoreId| Ok((board.take().unwrap(), "nowhere".to_owned()));
         let opened = log::open(Opening {
             dir: disk.dir(),
+            lock_dir: disk.dir(),
             clock: clock.clone(),
             options: options(setup),
             cursors,

@@ -192,6 +192,70 @@ fn refusing_new_records_without_a_sink_is_worth_a_look() {
     assert!(read(&text).unwrap().warnings().is_empty());
 }
 
+/// `G-057`, `G-058`: what a buffer in memory has no use for is refused, and its budget is one of RAM.
+#[test]
+fn a_buffer_in_memory_has_no_path_and_a_budget_of_its_own() {
+    let buffer = |fields: &str| document("buffer", "", &format!("\"type\":\"memory\"{fields}"));
+    for (field, rule) in [
+        (r#""path":"/data/s""#, "must be absent"),
+        (r#""volatile":"refuse""#, r#"must be "allow" or "warn""#),
+        (r#""io":"mmap""#, r#"must be "auto" or "write""#),
+    ] {
+        let (key, value) = field.split_once(':').unwrap();
+        let path = path_of("buffer", key.trim_matches('"'));
+        assert_eq!(
+            error(&buffer(&format!(",{field}"))),
+            format!(
+                "2:{} {path} {value}: {rule} where buffer.type is \"memory\"",
+                key.len() + 18
+            )
+        );
+    }
+    assert!(read(&buffer(r#","path":null,"volatile":"warn","io":"write""#)).is_ok());
+    let config = read(&buffer("")).unwrap();
+    assert_eq!(config.streams[0].buffer.max_disk_bytes, 16_777_216);
+    assert!(config.has_stream("s") && config.store_path("s").is_none());
+    let needs = &config.memory()[0];
+    assert_eq!((&needs.path, needs.disk), (&None, 0));
+    assert!(needs.memory > 16_777_216);
+    // Never less than eight of the longest records.
+    let large = r#","maxBufferedBytes":134217728"#;
+    let config = read(&buffer(large)).unwrap();
+    assert_eq!(config.streams[0].buffer.max_disk_bytes, 8 * 33_554_432);
+    assert!(
+        read(&buffer(
+            r#","maxBufferedBytes":4096,"maxDiskBytes":1048576"#
+        ))
+        .is_ok()
+    );
+    let max: u64 = if cfg!(target_pointer_width = "64") {
+        1 << 36
+    } else {
+        1 << 30
+    };
+    assert!(read(&buffer(&format!(r#","maxDiskBytes":{max}"#))).is_ok());
+    let text = error(&buffer(&format!(r#","maxDiskBytes":{}"#, max + 1)));
+    assert!(
+        text.ends_with(&format!(": must be 8388608..={max}")),
+        "{text}"
+    );
+}
+
+/// A stream in memory has no directory that another one could have.
+#[test]
+fn a_stream_in_memory_shares_no_path() {
+    let text = r#"{"dataDir":"/d","runDir":"/r","streams":[
+        {"name":"a","sink":{"type":"none"},"buffer":{"type":"memory"}},
+        {"name":"b","sink":{"type":"none"},"buffer":{"path":"/d/a"}},
+        {"name":"c","sink":{"type":"none"},"buffer":{"type":"memory"}}]}"#;
+    let config = read(text).unwrap();
+    let places = ["a", "b", "c"].map(|name| config.memory_place(name));
+    assert!(places[0] != places[2] && places[1].is_none());
+    // For ever, or a program of another build would look in another place.
+    let expected = Path::new("/r/memory-0ae8769c9b01fc56");
+    assert_eq!(places[0].as_deref(), Some(expected));
+}
+
 /// The bounds that follow from other fields.
 #[test]
 fn bounds_follow_from_what_else_is_configured() {

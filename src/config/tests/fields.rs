@@ -40,7 +40,6 @@ stream | delivery | "x" | must be an object
 stream | deadLetters | {"maxBytes":16777216} | not available in this version
 buffer | type | "tape" | must be "disk" or "memory"
 buffer | type | 5 | must be "disk" or "memory"
-buffer | type | "memory" | not available in this version
 buffer | path | 5 | must be a string
 buffer | path | "" | must be a path
 buffer | path | "/data/{ComponentName}" | {ComponentName}: nothing knows it but "vars", where it is missing
