@@ -31,6 +31,7 @@ pub const BATCH_BYTES: u32 = 4 << 20;
 /// The largest numbers that are accepted. Beyond them something is meant that this is not made for.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const DISK_BYTES_MAX: u64 = 1 << 46;
+const AGE_SECS_MAX: u64 = 100 * 366 * 86_400;
 const RING_RECORDS_MAX: u32 = 1 << 25;
 const BATCH_RECORDS_MAX: u32 = 100_000;
 const BATCH_BYTES_MAX: u32 = 64 << 20;
@@ -93,6 +94,8 @@ pub struct Buffer {
     pub segment_bytes: u64,
     /// The whole budget, in bytes.
     pub max_disk_bytes: u64,
+    /// Whole segments that are older go.
+    pub max_age: Option<Duration>,
     /// What happens when there is no room.
     pub on_full: OnFull,
     /// When an append is durable.
@@ -229,11 +232,12 @@ impl Buffer {
         only(object, "type", &[("disk", 0), ("memory", 1)], 0)?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
-        for key in ["maxAgeSecs", "blockTimeoutMs"] {
-            if let Some(node) = take(object, key) {
-                return Err(unavailable(&node));
-            }
+        if let Some(node) = take(object, "blockTimeoutMs") {
+            return Err(unavailable(&node));
         }
+        let max_age = take(object, "maxAgeSecs")
+            .map(|node| node.number(1..=AGE_SECS_MAX))
+            .transpose()?;
         if let Some(node) = take(object, "minFreeBytes")
             && node.number(0..=u64::MAX)? > 0
         {
@@ -297,6 +301,7 @@ impl Buffer {
             path,
             segment_bytes,
             max_disk_bytes,
+            max_age: max_age.map(Duration::from_secs),
             on_full,
             fsync,
             fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,

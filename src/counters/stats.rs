@@ -209,6 +209,7 @@ impl Board {
             poisoned_total: self.get(S::Poisoned),
             wakeups_total: self.get(S::Wakeups),
             dropped_quota: self.get(S::DroppedUnread),
+            dropped_age: self.get(S::ExpiredUnread),
             ..Stats::default()
         };
         for index in 0..CURSORS_MAX {

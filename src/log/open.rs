@@ -179,6 +179,8 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         replaced: None,
         spare: None,
         no_space_until: Mono::default(),
+        expiry_due: Mono::default(),
+        stamp_before: last.written,
         sources: Sources::default(),
         orphans,
         unprepared: 0,

@@ -126,7 +126,7 @@ impl Log {
     }
 
     /// Writes down that the records below `to` are gone, of which the slowest cursor stands at `wanted`.
-    fn drop_below(&mut self, to: u64, wanted: Option<u64>, reason: Reason) {
+    pub(super) fn drop_below(&mut self, to: u64, wanted: Option<u64>, reason: Reason) {
         let start = wanted.unwrap_or(0).max(self.shared.head());
         let wall_s = self.clock.stamp().wall_s();
         let mut ledger = self.shared.ledger();
@@ -140,7 +140,11 @@ impl Log {
         });
         drop(ledger);
         if wanted.is_none() {
-            self.board.add(StreamCounter::DroppedUnread, count);
+            let counter = match reason {
+                Reason::Age => StreamCounter::ExpiredUnread,
+                _ => StreamCounter::DroppedUnread,
+            };
+            self.board.add(counter, count);
         }
         log::debug!("{}: dropped {count} records below {to}", self.options.name);
     }

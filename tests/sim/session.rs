@@ -45,12 +45,14 @@ pub struct Session {
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub drop_oldest: bool,
+    pub age_max: Option<Duration>,
     pub io: Io,
     pub checkpoint_interval: Duration,
 }
 
 pub const SETUP: Setup = Setup {
     drop_oldest: true,
+    age_max: None,
     io: Io::Write,
     checkpoint_interval: CHECKPOINT_INTERVAL,
 };
@@ -72,6 +74,7 @@ pub fn options(setup: Setup) -> Options {
         segment_bytes: 1 << 20,
         disk_bytes_max: BUDGET,
         drop_oldest: setup.drop_oldest,
+        age_max: setup.age_max,
         io: setup.io,
         ring_records: RING_RECORDS,
         body_len_max: BODY_MAX,

@@ -48,7 +48,9 @@ buffer | segmentBytes | 1e999 | must be 65536..=1073741824
 buffer | segmentBytes | 99999999999999999999999 | must be 65536..=1073741824
 buffer | maxDiskBytes | 8388607 | must be 8388608..=70368744177664
 buffer | maxDiskBytes | 70368744177665 | must be 8388608..=70368744177664
-buffer | maxAgeSecs | 3600 | not available in this version
+buffer | maxAgeSecs | 0 | must be 1..=3162240000
+buffer | maxAgeSecs | 3162240001 | must be 1..=3162240000
+buffer | maxAgeSecs | "1d" | must be 1..=3162240000
 buffer | onFull | "dropNewest" | must be "dropOldest" or "block" or "rejectNew"
 buffer | onFull | "block" | not available in this version
 buffer | blockTimeoutMs | 5 | not available in this version

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::spare::SPARE_PREFIX;
 use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
+use crate::clock::Stamp;
 use crate::error::{Error, Result};
 use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
@@ -175,6 +176,7 @@ impl Files {
                 base: 0,
                 life: 0,
                 pages: 0,
+                prepared: Stamp::default(),
             };
             self.dead.push(DeadFile {
                 segment,
@@ -195,6 +197,7 @@ impl Files {
             base: header.base,
             life: header.life,
             pages: header.pages,
+            prepared: header.prepared,
         };
         let is_good = is_good && header.number == number;
         self.segments.push(StoredSegment {
