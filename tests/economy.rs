@@ -53,6 +53,7 @@ fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
             segment_bytes,
             disk_bytes_max: 1 << 30,
             age_max: None,
+            is_strict: false,
             drop_oldest: true,
             io: Io::Write,
             ring_records: 10_000,

@@ -8,4 +8,5 @@ mod engine {
     mod api;
     mod delivery;
     mod durability;
+    mod strict;
 }

@@ -116,6 +116,8 @@ pub struct Buffer {
     pub max_record_bytes: u32,
     /// What to do when the store lies on a volatile file system.
     pub volatile: Volatile,
+    /// Do not open a store in which damage is found.
+    pub strict: bool,
 }
 
 /// How batches are made.
@@ -243,11 +245,7 @@ impl Buffer {
         {
             return Err(unavailable(&node));
         }
-        if let Some(node) = take(object, "strict")
-            && node.boolean()?
-        {
-            return Err(unavailable(&node));
-        }
+        let strict = take(object, "strict").map_or(Ok(false), |node| node.boolean())?;
         let path = take(object, "path").map_or(Ok(default_path), |node| path(&node))?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = number(object, "segmentBytes", min, max, SEGMENT_BYTES)?;
@@ -312,6 +310,7 @@ impl Buffer {
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
             volatile,
+            strict,
         };
         finish(object.take())?;
         Ok(this)

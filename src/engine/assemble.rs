@@ -200,6 +200,7 @@ fn log_options(stream: &StreamConfig) -> log::Options {
         disk_bytes_max: buffer.max_disk_bytes,
         drop_oldest: buffer.on_full == OnFull::DropOldest,
         age_max: buffer.max_age,
+        is_strict: buffer.strict,
         io: buffer.io.unwrap_or(Io::Write),
         ring_records: buffer.max_buffered_records,
         body_len_max: buffer.max_record_bytes,

@@ -42,6 +42,8 @@ pub struct Options {
     pub drop_oldest: bool,
     /// Segments whose records are all older go, if the oldest may be dropped.
     pub age_max: Option<Duration>,
+    /// A store in which damage is found is not opened, and not touched.
+    pub is_strict: bool,
     /// How the active segment is written.
     pub io: Io,
     /// The most records in the ring.
@@ -142,6 +144,7 @@ mod tests {
             disk_bytes_max,
             drop_oldest: true,
             age_max: None,
+            is_strict: false,
             io: Io::Write,
             ring_records: 10_000,
             body_len_max,

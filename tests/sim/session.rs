@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::counters::{Board, Place};
+use forebay::error::Code;
 use forebay::format::StoreId;
 use forebay::log::{self, BatchBuffer, Ended, Gap, Opening, Options, Reader, Report};
 use forebay::record::Record;
@@ -46,6 +47,7 @@ pub struct Session {
 pub struct Setup {
     pub drop_oldest: bool,
     pub age_max: Option<Duration>,
+    pub is_strict: bool,
     pub io: Io,
     pub checkpoint_interval: Duration,
 }
@@ -53,6 +55,7 @@ pub struct Setup {
 pub const SETUP: Setup = Setup {
     drop_oldest: true,
     age_max: None,
+    is_strict: false,
     io: Io::Write,
     checkpoint_interval: CHECKPOINT_INTERVAL,
 };
@@ -75,6 +78,7 @@ pub fn options(setup: Setup) -> Options {
         disk_bytes_max: BUDGET,
         drop_oldest: setup.drop_oldest,
         age_max: setup.age_max,
+        is_strict: setup.is_strict,
         io: setup.io,
         ring_records: RING_RECORDS,
         body_len_max: BODY_MAX,
@@ -123,6 +127,7 @@ impl Session {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(disk.is_off() || disk.may_fail(), "open failed: {error}");
+                assert_ne!(error.code(), Code::Corrupt, "a crash is no damage: {error}");
                 return None;
             }
         };

@@ -77,7 +77,7 @@ buffer | minFreeBytes | -1 | must be 0..=18446744073709551615
 buffer | minFreeBytes | 1 | not available in this version
 buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"
 buffer | strict | "yes" | must be true or false
-buffer | strict | true | not available in this version
+buffer | strict | 1 | must be true or false
 batch | maxRecords | 0 | must be 1..=100000
 batch | maxRecords | 500.5 | must be 1..=100000
 batch | maxBytes | 0 | must be 1..=67108864
