@@ -54,6 +54,7 @@ fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
             disk_bytes_max: 1 << 30,
             age_max: None,
             is_strict: false,
+            free_bytes_min: 0,
             drop_oldest: true,
             io: Io::Write,
             ring_records: 10_000,

@@ -114,6 +114,8 @@ pub struct Buffer {
     pub ring_bytes: u32,
     /// The longest record.
     pub max_record_bytes: u32,
+    /// So many bytes of the file system are left to others.
+    pub min_free_bytes: u64,
     /// What to do when the store lies on a volatile file system.
     pub volatile: Volatile,
     /// Do not open a store in which damage is found.
@@ -240,11 +242,7 @@ impl Buffer {
         let max_age = take(object, "maxAgeSecs")
             .map(|node| node.number(1..=AGE_SECS_MAX))
             .transpose()?;
-        if let Some(node) = take(object, "minFreeBytes")
-            && node.number(0..=u64::MAX)? > 0
-        {
-            return Err(unavailable(&node));
-        }
+        let min_free_bytes = number(object, "minFreeBytes", 0, DISK_BYTES_MAX, 0)?;
         let strict = take(object, "strict").map_or(Ok(false), |node| node.boolean())?;
         let path = take(object, "path").map_or(Ok(default_path), |node| path(&node))?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
@@ -309,6 +307,7 @@ impl Buffer {
             max_buffered_records: records.next_power_of_two(),
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
+            min_free_bytes,
             volatile,
             strict,
         };

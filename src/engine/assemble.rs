@@ -201,6 +201,7 @@ fn log_options(stream: &StreamConfig) -> log::Options {
         drop_oldest: buffer.on_full == OnFull::DropOldest,
         age_max: buffer.max_age,
         is_strict: buffer.strict,
+        free_bytes_min: buffer.min_free_bytes,
         io: buffer.io.unwrap_or(Io::Write),
         ring_records: buffer.max_buffered_records,
         body_len_max: buffer.max_record_bytes,

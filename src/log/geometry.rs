@@ -44,6 +44,8 @@ pub struct Options {
     pub age_max: Option<Duration>,
     /// A store in which damage is found is not opened, and not touched.
     pub is_strict: bool,
+    /// So many bytes of the file system are left to others.
+    pub free_bytes_min: u64,
     /// How the active segment is written.
     pub io: Io,
     /// The most records in the ring.
@@ -145,6 +147,7 @@ mod tests {
             drop_oldest: true,
             age_max: None,
             is_strict: false,
+            free_bytes_min: 0,
             io: Io::Write,
             ring_records: 10_000,
             body_len_max,

@@ -102,9 +102,34 @@ impl Log {
     }
 
     /// Whether quota and file system have room for so many pages more, as far as it is known.
-    fn has_room(&self, pages: u32) -> bool {
+    fn has_room(&mut self, pages: u32) -> bool {
         let taken = self.shared.with_table(|table| table.total_pages());
-        self.geometry.has_room(taken, pages) && self.clock.mono() >= self.no_space_until
+        self.geometry.has_room(taken, pages)
+            && self.clock.mono() >= self.no_space_until
+            && self.leaves_room(pages)
+    }
+
+    /// Whether the file system has enough left for others when it gives so many pages. If not, it is left
+    /// alone for a while.
+    fn leaves_room(&mut self, pages: u32) -> bool {
+        let kept = self.options.free_bytes_min;
+        if kept == 0 {
+            return true;
+        }
+        let wanted = segment::position(pages).saturating_add(kept);
+        match self.dir.free() {
+            Ok(free) if free < wanted => {
+                let name = &self.options.name;
+                log::warn!("{name}: no new segment: {free} bytes are free, {kept} are for others");
+                self.no_space_until = self.clock.mono().plus(NO_SPACE_PAUSE);
+                false
+            }
+            Ok(_) => true,
+            Err(error) => {
+                log::warn!("{}: free space is not known: {error}", self.options.name);
+                true
+            }
+        }
     }
 
     /// Frees the oldest segment, if it may go: it was acknowledged, or the oldest records are dropped.

@@ -32,16 +32,24 @@ fn store(scratch: &Scratch, is_clean: bool) -> PathBuf {
         drop((engine, stream));
         return dir;
     }
+    crash((engine, stream), scratch, &dir);
+    // The next run's checkpoint knows what is active.
+    let engine = Engine::open(&scratch.config(STREAM)).unwrap();
+    crash(engine, scratch, &dir);
+    dir
+}
+
+/// Leaves a store as it is now, whatever its engine does when it ends.
+fn crash<T>(engine: T, scratch: &Scratch, dir: &Path) {
     let copy = scratch.join("copy");
     fs::create_dir_all(&copy).unwrap();
-    for entry in fs::read_dir(&dir).unwrap() {
+    for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
     }
-    drop((engine, stream));
-    fs::remove_dir_all(&dir).unwrap();
-    fs::rename(&copy, &dir).unwrap();
-    dir
+    drop(engine);
+    fs::remove_dir_all(dir).unwrap();
+    fs::rename(&copy, dir).unwrap();
 }
 
 /// Its segments, oldest first.
@@ -61,6 +69,11 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
+fn blank(path: &Path) {
+    let len = fs::metadata(path).unwrap().len();
+    fs::write(path, vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     SealedRecord,
@@ -69,6 +82,7 @@ enum Damage {
     Checkpoint,
     SegmentGone,
     SegmentBlank,
+    LastBlank,
 }
 
 fn spoil(dir: &Path, damage: Damage) {
@@ -82,10 +96,8 @@ fn spoil(dir: &Path, damage: Damage) {
         Damage::Header(copy) => flip(&segments[0], copy * PAGE_SIZE + 40),
         Damage::Checkpoint => fs::remove_file(dir.join("checkpoint")).unwrap(),
         Damage::SegmentGone => fs::remove_file(&segments[1]).unwrap(),
-        Damage::SegmentBlank => {
-            let len = fs::metadata(&segments[1]).unwrap().len();
-            fs::write(&segments[1], vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
-        }
+        Damage::SegmentBlank => blank(&segments[1]),
+        Damage::LastBlank => blank(last),
     }
 }
 
@@ -105,6 +117,7 @@ fn a_strict_open_refuses_damage_and_touches_nothing() {
             Damage::Checkpoint,
             Damage::SegmentGone,
             Damage::SegmentBlank,
+            Damage::LastBlank,
         ] {
             let scratch = Scratch::new("strict");
             let dir = store(&scratch, is_clean);

@@ -73,8 +73,8 @@ buffer | maxRecordBytes | 0 | must be 1..=1048576
 buffer | maxRecordBytes | 1048577 | must be 1..=1048576
 buffer | reserve | "half" | must be "none" or "all"
 buffer | reserve | "all" | not available in this version
-buffer | minFreeBytes | -1 | must be 0..=18446744073709551615
-buffer | minFreeBytes | 1 | not available in this version
+buffer | minFreeBytes | -1 | must be 0..=70368744177664
+buffer | minFreeBytes | 70368744177665 | must be 0..=70368744177664
 buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"
 buffer | strict | "yes" | must be true or false
 buffer | strict | 1 | must be true or false

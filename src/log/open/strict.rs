@@ -28,7 +28,8 @@ struct Records {
 /// An error of [`Code::Corrupt`] if anything is damaged that the ledger does not know yet.
 ///
 /// What a crash leaves half written is no damage: the last sync, a slot of the checkpoint, the header of
-/// a segment that holds nothing yet. Reads every record.
+/// a segment that holds nothing yet, a file without a header that no record is missing for. Reads every
+/// record.
 pub(super) fn check(
     files: &Files,
     last: &Checkpoint,
@@ -43,9 +44,8 @@ pub(super) fn check(
     if last.generation == 0 && !files.segments.is_empty() {
         return corrupt("the checkpoint is damaged".to_owned());
     }
-    let is_lost = |dead: &&super::DeadFile| dead.segment.life == 0 && !dead.is_blank;
-    if let Some(dead) = files.dead.iter().find(is_lost) {
-        let number = dead.segment.number;
+    if is_active_lost(files, last) {
+        let number = last.segment;
         return corrupt(format!("segment {number} is damaged beyond reading"));
     }
     if let (Some(stored), Some(slot)) = (files.segments.last(), decided.resume) {
@@ -79,6 +79,21 @@ pub(super) fn check(
             "{count} of {HEADER_COPIES} headers of segment {number} are damaged"
         ))
     })
+}
+
+/// The segment that the checkpoint calls the active one is not there. Its header was durable, and is not
+/// written again before another checkpoint is, or another segment took its place.
+fn is_active_lost(files: &Files, last: &Checkpoint) -> bool {
+    let segments = files.segments.iter().map(|stored| &stored.segment);
+    let dead = files.dead.iter().map(|dead| &dead.segment);
+    let known = segments.clone().chain(dead.filter(|dead| dead.life > 0));
+    let is_known = known
+        .map(|segment| segment.number)
+        .any(|n| n == last.segment);
+    let is_newer = segments
+        .map(|segment| segment.base)
+        .any(|base| base >= last.mark);
+    last.segment > 0 && !is_known && !is_newer
 }
 
 /// Reads all records from the head on.
