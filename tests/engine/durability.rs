@@ -274,6 +274,7 @@ fn a_store_takes_nothing_of_what_others_are_to_have() {
             "{names:?}"
         );
         assert_eq!(engine.stats("telemetry").unwrap().durable_offset, 0);
-        let _ = engine.close(SHORT);
+        // Closing would wait for what cannot be stored.
+        std::mem::forget(engine);
     }
 }
