@@ -129,6 +129,7 @@ fn measure(
         base: 0,
         life: 2,
         pages,
+        prepared: Stamp::default(),
     };
     let mut writer = SegmentWriter::new(io, store, segment, HEADER_COPIES, 2, 0, 0)?;
     writer.set_pad_from(pad_from);

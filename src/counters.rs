@@ -35,7 +35,7 @@ pub const INTERVALS_MAX: usize = 8;
 /// The longest text of an error on the board, in bytes; what is longer is cut.
 pub const ERROR_TEXT_MAX: usize = 160;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x02");
 const HEADER_WORDS: usize = 8;
 /// Where the header counts refused records: many producers write it, so it shares its cache line with
 /// words that are written once.
@@ -90,8 +90,10 @@ counters! {
         AllocatedBytes,
         /// Records that the open found damaged.
         Corrupt,
-        /// Records dropped by a policy while no sink was there to skip them.
+        /// Records that the quota dropped while no sink was there to skip them.
         DroppedUnread,
+        /// The same for those that were too old.
+        ExpiredUnread,
         /// How often records were dropped that somebody still wanted, or that nobody reads.
         Drops,
         /// Records in the ring as of the syncer's last turn.

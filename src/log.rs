@@ -30,6 +30,7 @@ use crate::format::{Checkpoint, CursorEntry, HEADER_COPIES, PAGE_SIZE, SegmentHe
 use crate::segment::{self, Draft, Segment, SegmentWriter};
 use crate::storage::Dir;
 
+mod age;
 mod batch;
 mod checkpoints;
 mod geometry;
@@ -92,6 +93,10 @@ pub struct Log {
     replaced: Option<u32>,
     spare: Option<Spare>,
     no_space_until: Mono,
+    /// When a segment may be too old.
+    expiry_due: Mono,
+    /// When the run before this one wrote its last checkpoint.
+    stamp_before: Stamp,
     sources: Sources,
     /// Cursors of sinks that are gone, kept as they were.
     orphans: Vec<CursorEntry>,
@@ -258,6 +263,7 @@ impl Log {
             self.commit_as(true)?;
             self.is_active = false;
         }
+        self.expire()?;
         if self.sources.is_owed() {
             // After a crash only the active segment is scanned: what records behind it said must not be lost.
             self.checkpoint()?;
@@ -334,6 +340,7 @@ impl Log {
             base,
             life: self.life,
             pages: spare.pages(),
+            prepared: header.prepared,
         };
         self.shared.push(segment.clone());
         let mark = self.durable();
@@ -351,6 +358,7 @@ impl Log {
             }
         }
         self.is_active = true;
+        self.expect_expiry();
         self.board
             .set(StreamCounter::ActiveEnd, self.shared.end_word());
         // Last: whoever sees the new life finds the new segment.

@@ -24,6 +24,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::clock::Stamp;
 use crate::format::{HEADER_COPIES, PAGE_SIZE, SegmentHeader};
 use crate::storage::File;
 
@@ -55,6 +56,8 @@ pub struct Segment {
     pub life: u64,
     /// Its length in pages.
     pub pages: u32,
+    /// When it was prepared: no record before its base is younger.
+    pub prepared: Stamp,
 }
 
 impl std::fmt::Debug for Segment {

@@ -87,6 +87,10 @@ pub trait Dir: Send + Sync {
     fn volatile(&self) -> Option<&'static str>;
     /// The bytes of disk that the directory itself takes.
     fn allocated(&self) -> io::Result<u64>;
+    /// The bytes that anybody but root can still take of its file system, if that has a bound.
+    fn free(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 /// An open file. All calls take a position and share nothing but the bytes, so any thread may use it.

@@ -5,6 +5,7 @@
 //!                     half of a ring ───────┤ due: drain ─ append ─ sync ─ announce ─ release the ring
 //!           somebody waits, or it closes ───┘
 //!        cursors or mark moved + checkpointMs ─▶ checkpoint
+//!               oldest segment + maxAgeSecs ─▶ drop it
 //! ```
 //!
 //! One syncer serves all streams of a device. Never a sync after each drain: at a paced thousand records
@@ -15,7 +16,7 @@
 //! stepped over.
 //!
 //! **Threads.** [`Syncer::step`] makes one bounded turn and never sleeps; [`Syncer::run`] is the loop
-//! around it. It sleeps without a limit when nothing is unsynced.
+//! around it. It sleeps without a limit when nothing is unsynced and nothing grows too old.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,6 +152,7 @@ impl Stream {
         } else {
             Ok(())
         };
+        let done = done.and_then(|()| self.log.expire());
         let done = done.and_then(|()| self.checkpoint_if_due(now, is_closing));
         self.settle(&done, now);
     }
@@ -273,7 +275,7 @@ impl Stream {
             _ if self.is_closed => return Mono::NEVER,
             _ if is_closing => now.plus(UNCOMMITTED_PAUSE),
             _ if self.is_full => self.retry_at,
-            _ => self.due.min(self.checkpoint_due),
+            _ => self.due.min(self.checkpoint_due).min(self.log.expiry_due()),
         };
         wanted.max(self.retry_at)
     }

@@ -243,6 +243,12 @@ fn random_life(seed: u64, control: Control) {
     let mut random = Random::new(seed);
     let setup = Setup {
         drop_oldest: random.below(3) > 0,
+        // What a crash leaves is never taken for damage.
+        is_strict: random.chance(2),
+        // Some segments grow too old while they are wanted, some while they are written.
+        age_max: random
+            .chance(2)
+            .then(|| Duration::from_secs(1 + random.below(40))),
         ..SETUP
     };
     let mut world = World::new(seed, setup);

@@ -8,6 +8,7 @@
 mod sim;
 
 mod delivery {
+    mod ages;
     mod drops;
     mod lives;
     mod pace;

@@ -10,4 +10,5 @@ mod engine {
     mod durability;
     mod events;
     mod memory;
+    mod strict;
 }

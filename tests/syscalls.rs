@@ -26,13 +26,19 @@ fn thread_id() -> u64 {
     link.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
+/// A thread gives itself its name when it starts, which may be a moment after it was made.
 fn thread_named(name: &str) -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let mut ids = tasks.map(|task| task.unwrap());
-    let task = ids.find(|task| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-    });
-    task.unwrap().file_name().to_str().unwrap().parse().unwrap()
+    loop {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let mut ids = tasks.map(|task| task.unwrap());
+        let task = ids.find(|task| {
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        });
+        if let Some(task) = task {
+            return task.file_name().to_str().unwrap().parse().unwrap();
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// The process that strace watches. As a test of its own it does nothing.

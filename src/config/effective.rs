@@ -138,6 +138,9 @@ fn buffer(buffer: &Buffer) -> String {
         path,
         segment_bytes,
         max_disk_bytes,
+        max_age,
+        min_free_bytes,
+        strict,
         on_full,
         fsync,
         fsync_interval,
@@ -157,6 +160,12 @@ fn buffer(buffer: &Buffer) -> String {
         place,
         ("segmentBytes", segment_bytes.to_string()),
         ("maxDiskBytes", max_disk_bytes.to_string()),
+        (
+            "maxAgeSecs",
+            max_age.map_or_else(|| "null".to_owned(), |age| age.as_secs().to_string()),
+        ),
+        ("minFreeBytes", min_free_bytes.to_string()),
+        ("strict", strict.to_string()),
         (
             "onFull",
             word(match on_full {

@@ -39,6 +39,7 @@ const MEMORY_BYTES_MAX: u64 = if cfg!(target_pointer_width = "64") {
 } else {
     1 << 30
 };
+const AGE_SECS_MAX: u64 = 100 * 366 * 86_400;
 const RING_RECORDS_MAX: u32 = 1 << 25;
 const BATCH_RECORDS_MAX: u32 = 100_000;
 const BATCH_BYTES_MAX: u32 = 64 << 20;
@@ -113,6 +114,8 @@ pub struct Buffer {
     pub segment_bytes: u64,
     /// The whole budget, in bytes.
     pub max_disk_bytes: u64,
+    /// Whole segments that are older go.
+    pub max_age: Option<Duration>,
     /// What happens when there is no room.
     pub on_full: OnFull,
     /// When an append is durable.
@@ -131,8 +134,12 @@ pub struct Buffer {
     pub ring_bytes: u32,
     /// The longest record.
     pub max_record_bytes: u32,
+    /// So many bytes of the file system are left to others.
+    pub min_free_bytes: u64,
     /// What to do when the store lies on a volatile file system.
     pub volatile: Volatile,
+    /// Do not open a store in which damage is found.
+    pub strict: bool,
 }
 
 /// How batches are made.
@@ -284,21 +291,14 @@ impl Buffer {
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
-        for key in ["maxAgeSecs", "blockTimeoutMs"] {
-            if let Some(node) = take(object, key) {
-                return Err(unavailable(&node));
-            }
-        }
-        if let Some(node) = take(object, "minFreeBytes")
-            && node.number(0..=u64::MAX)? > 0
-        {
+        if let Some(node) = take(object, "blockTimeoutMs") {
             return Err(unavailable(&node));
         }
-        if let Some(node) = take(object, "strict")
-            && node.boolean()?
-        {
-            return Err(unavailable(&node));
-        }
+        let max_age = take(object, "maxAgeSecs")
+            .map(|node| node.number(1..=AGE_SECS_MAX))
+            .transpose()?;
+        let min_free_bytes = number(object, "minFreeBytes", 0, DISK_BYTES_MAX, 0)?;
+        let strict = take(object, "strict").map_or(Ok(false), |node| node.boolean())?;
         let path = Self::read_path(object, medium, default_path, resolver)?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = number(object, "segmentBytes", min, max, SEGMENT_BYTES)?;
@@ -343,6 +343,7 @@ impl Buffer {
             path,
             segment_bytes,
             max_disk_bytes,
+            max_age: max_age.map(Duration::from_secs),
             on_full,
             fsync,
             fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,
@@ -352,7 +353,9 @@ impl Buffer {
             max_buffered_records: records.next_power_of_two(),
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
+            min_free_bytes,
             volatile: Self::read_volatile(object, medium)?,
+            strict,
         };
         finish(object.take())?;
         Ok(this)

@@ -242,6 +242,7 @@ impl Board {
             wakeups_total: self.get(S::Wakeups),
             events_lost_total: self.events_lost(),
             dropped_quota: self.get(S::DroppedUnread),
+            dropped_age: self.get(S::ExpiredUnread),
             ..Stats::default()
         };
         for index in 0..CURSORS_MAX {

@@ -1,5 +1,7 @@
 //! How large segments are, how many there are, and how far a checkpoint reaches.
 
+use std::time::Duration;
+
 use heapless::String;
 
 use crate::format::{
@@ -38,6 +40,12 @@ pub struct Options {
     pub disk_bytes_max: u64,
     /// Drop the oldest segment when the budget is used up.
     pub drop_oldest: bool,
+    /// Segments whose records are all older go, if the oldest may be dropped.
+    pub age_max: Option<Duration>,
+    /// A store in which damage is found is not opened, and not touched.
+    pub is_strict: bool,
+    /// So many bytes of the file system are left to others.
+    pub free_bytes_min: u64,
     /// How the active segment is written.
     pub io: Io,
     /// The most records in the ring.
@@ -137,6 +145,9 @@ mod tests {
             segment_bytes,
             disk_bytes_max,
             drop_oldest: true,
+            age_max: None,
+            is_strict: false,
+            free_bytes_min: 0,
             io: Io::Write,
             ring_records: 10_000,
             body_len_max,

@@ -31,6 +31,7 @@ use crate::watermark::seam::park;
 
 pub(super) mod decide;
 pub(super) mod files;
+mod strict;
 
 use decide::{Decided, decide};
 use files::{DeadFile, Files};
@@ -102,7 +103,8 @@ pub struct Report {
 ///
 /// Blocks for a few reads and syncs after a clean close; after a crash also for a scan of the segment
 /// that was written last. Never fails because of what stands in the store, except when that is of a
-/// newer format; then nothing was touched.
+/// newer format, or damaged where that is not to be passed over ([`Options::is_strict`], which reads
+/// all of it); then nothing was touched.
 pub fn open(opening: Opening<'_>) -> Result<Opened> {
     let Opening {
         dir,
@@ -115,7 +117,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     } = opening;
     let mut geometry = Geometry::of(&options);
     let lock = lock(&*lock_dir)?;
-    let mut files = files::look(&*dir, true)?;
+    let mut files = files::look(&*dir, true, options.is_strict)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_else(new_store_id);
     let mut report = Report {
@@ -137,10 +139,16 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     // What was set aside counts against the budget, up to a quarter of it.
     geometry.budget_pages -= files.aside_pages.min(geometry.budget_pages / 4);
     files.order(last.head);
-    report.repaired = files.repair();
     let shared = Arc::new(files.shared(store, epoch));
-
-    let decided = decide(&files, &last, &shared, &clock, &mut report)?;
+    let mut decided = decide(&files, &last, &shared, &clock, &mut report)?;
+    if options.is_strict {
+        strict::check(&files, &last, &decided, &shared, &clock)?;
+    }
+    // Only from here on anything is written.
+    report.repaired = files.repair();
+    if !files.is_clean && !files.is_last_good() {
+        decided.resume = None;
+    }
     report.next = decided.next;
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
     let life = decided.life + 1;
@@ -182,6 +190,8 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         replaced: None,
         spare: None,
         no_space_until: Mono::default(),
+        expiry_due: Mono::default(),
+        stamp_before: last.written,
         sources: Sources::default(),
         orphans,
         unprepared: 0,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Ledger;
+use crate::clock::Stamp;
 use crate::counters::{Board, StreamCounter};
 use crate::format::{SOURCES_MAX, SourceEntry, StoreId};
 use crate::segment::Segment;
@@ -270,6 +271,12 @@ impl Table {
         (1..u32::MAX)
             .find(|number| !taken(number))
             .unwrap_or(u32::MAX)
+    }
+
+    /// Where each segment but the last ends, and when the next one was prepared; the newest first.
+    pub(super) fn sealed(&self) -> impl Iterator<Item = (u64, Stamp)> {
+        let next = self.rows.iter().skip(1).rev();
+        next.map(|row| (row.segment.base, row.segment.prepared))
     }
 
     /// Where the first segment ends; the last segment ends at `last_end`, if it is not written to.

@@ -102,9 +102,34 @@ impl Log {
     }
 
     /// Whether quota and file system have room for so many pages more, as far as it is known.
-    fn has_room(&self, pages: u32) -> bool {
+    fn has_room(&mut self, pages: u32) -> bool {
         let taken = self.shared.with_table(|table| table.total_pages());
-        self.geometry.has_room(taken, pages) && self.clock.mono() >= self.no_space_until
+        self.geometry.has_room(taken, pages)
+            && self.clock.mono() >= self.no_space_until
+            && self.leaves_room(pages)
+    }
+
+    /// Whether the file system has enough left for others when it gives so many pages. If not, it is left
+    /// alone for a while.
+    fn leaves_room(&mut self, pages: u32) -> bool {
+        let kept = self.options.free_bytes_min;
+        if kept == 0 {
+            return true;
+        }
+        let wanted = segment::position(pages).saturating_add(kept);
+        match self.dir.free() {
+            Ok(free) if free < wanted => {
+                let name = &self.options.name;
+                log::warn!("{name}: no new segment: {free} bytes are free, {kept} are for others");
+                self.no_space_until = self.clock.mono().plus(NO_SPACE_PAUSE);
+                false
+            }
+            Ok(_) => true,
+            Err(error) => {
+                log::warn!("{}: free space is not known: {error}", self.options.name);
+                true
+            }
+        }
     }
 
     /// Frees the oldest segment, if it may go: it was acknowledged, or the oldest records are dropped.
@@ -126,7 +151,7 @@ impl Log {
     }
 
     /// Writes down that the records below `to` are gone, of which the slowest cursor stands at `wanted`.
-    fn drop_below(&mut self, to: u64, wanted: Option<u64>, reason: Reason) {
+    pub(super) fn drop_below(&mut self, to: u64, wanted: Option<u64>, reason: Reason) {
         let start = wanted.unwrap_or(0).max(self.shared.head());
         let wall_s = self.clock.stamp().wall_s();
         let mut ledger = self.shared.ledger();
@@ -143,7 +168,11 @@ impl Log {
             self.board.add(StreamCounter::Drops, 1);
         }
         if wanted.is_none() {
-            self.board.add(StreamCounter::DroppedUnread, count);
+            let counter = match reason {
+                Reason::Age => StreamCounter::ExpiredUnread,
+                _ => StreamCounter::DroppedUnread,
+            };
+            self.board.add(counter, count);
         }
         log::debug!("{}: dropped {count} records below {to}", self.options.name);
     }

@@ -193,7 +193,7 @@ fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) 
         .map(|counter| board.get(counter));
         (durable, life, next)
     });
-    let mut files = files::look(dir, false)?;
+    let mut files = files::look(dir, false, false)?;
     let checkpoint = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_default();
     let bad = files

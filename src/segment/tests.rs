@@ -54,6 +54,7 @@ impl Bench {
             base: BASE,
             life,
             pages: PAGES,
+            prepared: Stamp::default(),
         };
         let writer =
             SegmentWriter::new(io, STORE, segment, HEADER_COPIES, life, BASE, BASE).unwrap();

@@ -210,6 +210,11 @@ impl Dir for RealDir {
     fn allocated(&self) -> io::Result<u64> {
         Ok(self.handle.metadata()?.blocks() * 512)
     }
+
+    fn free(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 /// The system counts blocks of 512 bytes whatever the file system's own are.

@@ -141,6 +141,13 @@ impl Dir for GatedDir {
     fn allocated(&self) -> io::Result<u64> {
         self.1.allocated()
     }
+
+    fn free(&self) -> io::Result<u64> {
+        match self.0.room() {
+            Ok(()) => self.1.free(),
+            Err(_) => Ok(0),
+        }
+    }
 }
 
 struct GatedFile(Gate, Arc<dyn File>);

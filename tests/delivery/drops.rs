@@ -227,3 +227,47 @@ fn a_new_cursor_begins_at_the_oldest_or_the_newest_record() {
     assert_eq!(oldest.script.accepted(), (0..90).collect::<Vec<u64>>());
     bench.assert_accepted_once(0..90);
 }
+
+/// What the disk has left while others use it, at every step.
+fn fill_beside_others(bench: &mut Bench, size: u64, kept: u64) -> u64 {
+    bench.disk.set_size(size);
+    let mut taken = 0;
+    for _ in 0..MANY / 30 {
+        taken += bench.run.append(&mut bench.oracle, 30);
+        bench.pass(INTERVAL);
+        let free = size - bench.disk.allocated();
+        assert!(free >= kept, "{free} bytes are left, {kept} are for others");
+    }
+    taken
+}
+
+/// `G-060`: a store leaves others their part of the file system, and does then as if its budget were used
+/// up. When there is room again, it takes it.
+#[test]
+fn others_keep_their_part_of_the_disk() {
+    let (kept, size) = (1 << 20, 3 << 19);
+    for drop_oldest in [true, false] {
+        let setup = Setup {
+            drop_oldest,
+            free_bytes_min: kept,
+            ..SETUP
+        };
+        let mut bench = Bench::with_sinks(8, setup, vec![To::new("file", 8)]);
+        bench.script().set(Plan::hang());
+        let taken = fill_beside_others(&mut bench, size, kept);
+        let few = bench.run.session.log().shared().segments().len();
+        assert!((1..=2).contains(&few), "{few} segments");
+        let stats = bench.stats();
+        match drop_oldest {
+            true => assert!(stats.head_offset > MANY / 2 && taken == MANY),
+            false => assert!(stats.head_offset == 0 && taken < MANY / 2),
+        }
+        let more = fill_beside_others(&mut bench, 2 * size, kept);
+        assert!(more > MANY / 8, "{more}");
+        let many = bench.run.session.log().shared().segments().len();
+        assert!(many > few, "{many} segments");
+        bench.script().set(Plan::accept());
+        bench.drain();
+        assert_accounted(&bench, 0);
+    }
+}

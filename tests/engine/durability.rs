@@ -246,3 +246,35 @@ fn properties_and_source_positions_come_back() {
     assert_eq!(stream.source_position("tail:/var/log/x"), Some(vec![4]));
     assert_eq!(stream.source_position("tail:/var/log/y"), None);
 }
+
+/// `G-060`: where others are to have more than there is, nothing is made: producers are told so, whatever
+/// the policy, and waits for durability end.
+#[test]
+fn a_store_takes_nothing_of_what_others_are_to_have() {
+    for on_full in ["dropOldest", "rejectNew"] {
+        let scratch = Scratch::new("min-free");
+        let buffer = format!(
+            r#""onFull": "{on_full}", "minFreeBytes": 70368744177664, "maxBufferedRecords": 16"#
+        );
+        let engine = Engine::open(&scratch.config(&stored(&buffer))).unwrap();
+        let stream = engine.stream("telemetry").unwrap();
+        for n in 0..16 {
+            stream.append(b"", n, b"x").unwrap();
+        }
+        let error = stream.append(b"", 16, b"x").unwrap_err();
+        assert_eq!(error.code(), Code::Full);
+        let error = stream.flush(SHORT).unwrap_err();
+        assert_eq!(error.code(), Code::Timeout);
+        let names = scratch.files("data").into_iter().map(|(path, _)| path);
+        let names: Vec<_> = names
+            .filter(|path| path.to_string_lossy().contains('-'))
+            .collect();
+        assert!(
+            !names.iter().any(|path| path.ends_with("segment-000001")),
+            "{names:?}"
+        );
+        assert_eq!(engine.stats("telemetry").unwrap().durable_offset, 0);
+        // Closing would wait for what cannot be stored.
+        std::mem::forget(engine);
+    }
+}

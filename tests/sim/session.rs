@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::counters::{Board, Place};
+use forebay::error::Code;
 use forebay::format::StoreId;
 use forebay::log::{self, BatchBuffer, Ended, Gap, Opening, Options, Reader, Report};
 use forebay::record::Record;
@@ -45,12 +46,18 @@ pub struct Session {
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub drop_oldest: bool,
+    pub age_max: Option<Duration>,
+    pub is_strict: bool,
+    pub free_bytes_min: u64,
     pub io: Io,
     pub checkpoint_interval: Duration,
 }
 
 pub const SETUP: Setup = Setup {
     drop_oldest: true,
+    age_max: None,
+    is_strict: false,
+    free_bytes_min: 0,
     io: Io::Write,
     checkpoint_interval: CHECKPOINT_INTERVAL,
 };
@@ -72,6 +79,9 @@ pub fn options(setup: Setup) -> Options {
         segment_bytes: 1 << 20,
         disk_bytes_max: BUDGET,
         drop_oldest: setup.drop_oldest,
+        age_max: setup.age_max,
+        is_strict: setup.is_strict,
+        free_bytes_min: setup.free_bytes_min,
         io: setup.io,
         ring_records: RING_RECORDS,
         body_len_max: BODY_MAX,
@@ -121,6 +131,8 @@ impl Session {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(disk.is_off() || disk.may_fail(), "open failed: {error}");
+                let is_refused = error.code() == Code::Corrupt && !disk.is_off();
+                assert!(!is_refused, "a crash is no damage: {error}");
                 return None;
             }
         };

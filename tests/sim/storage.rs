@@ -71,6 +71,7 @@ struct World {
     failure: Option<(u64, Failure, bool)>,
     syncs: u64,
     written: u64,
+    size: u64,
     page_life: u64,
     opened: u64,
 }
@@ -96,6 +97,7 @@ impl SimDisk {
             failure: None,
             syncs: 0,
             written: 0,
+            size: u64::MAX,
             page_life: 0,
             opened: 0,
         })))
@@ -168,12 +170,12 @@ impl SimDisk {
 
     /// What the files take on disk together.
     pub fn allocated(&self) -> u64 {
-        let world = self.world();
-        world
-            .live_names
-            .values()
-            .map(|id| world.contents[*id].allocated)
-            .sum()
+        self.world().allocated()
+    }
+
+    /// The disk has so many bytes. Nothing but what is asked about its room depends on it.
+    pub fn set_size(&self, size: u64) {
+        self.world().size = size;
     }
 
     /// The process dies; what it wrote stays.
@@ -223,6 +225,11 @@ impl SimDisk {
 }
 
 impl World {
+    fn allocated(&self) -> u64 {
+        let ids = self.live_names.values();
+        ids.map(|id| self.contents[*id].allocated).sum()
+    }
+
     fn end_session(&mut self) {
         self.session += 1;
         self.is_off = false;
@@ -488,6 +495,12 @@ impl Dir for SimDir {
 
     fn allocated(&self) -> io::Result<u64> {
         Ok(PAGE_SIZE as u64)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let world = self.world()?;
+        let taken: u64 = world.allocated();
+        Ok(world.size.saturating_sub(taken))
     }
 }
 

@@ -53,7 +53,9 @@ buffer | segmentBytes | 1e999 | must be 65536..=1073741824
 buffer | segmentBytes | 99999999999999999999999 | must be 65536..=1073741824
 buffer | maxDiskBytes | 8388607 | must be 8388608..=70368744177664
 buffer | maxDiskBytes | 70368744177665 | must be 8388608..=70368744177664
-buffer | maxAgeSecs | 3600 | not available in this version
+buffer | maxAgeSecs | 0 | must be 1..=3162240000
+buffer | maxAgeSecs | 3162240001 | must be 1..=3162240000
+buffer | maxAgeSecs | "1d" | must be 1..=3162240000
 buffer | onFull | "dropNewest" | must be "dropOldest" or "block" or "rejectNew"
 buffer | onFull | "block" | not available in this version
 buffer | blockTimeoutMs | 5 | not available in this version
@@ -76,11 +78,11 @@ buffer | maxRecordBytes | 0 | must be 1..=1048576
 buffer | maxRecordBytes | 1048577 | must be 1..=1048576
 buffer | reserve | "half" | must be "none" or "all"
 buffer | reserve | "all" | not available in this version
-buffer | minFreeBytes | -1 | must be 0..=18446744073709551615
-buffer | minFreeBytes | 1 | not available in this version
+buffer | minFreeBytes | -1 | must be 0..=70368744177664
+buffer | minFreeBytes | 70368744177665 | must be 0..=70368744177664
 buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"
 buffer | strict | "yes" | must be true or false
-buffer | strict | true | not available in this version
+buffer | strict | 1 | must be true or false
 batch | maxRecords | 0 | must be 1..=100000
 batch | maxRecords | 500.5 | must be 1..=100000
 batch | maxBytes | 0 | must be 1..=67108864

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::spare::SPARE_PREFIX;
 use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
+use crate::clock::Stamp;
 use crate::error::{Error, Result};
 use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
@@ -36,6 +37,7 @@ pub(in crate::log) struct DeadFile {
 #[derive(Default)]
 pub(in crate::log) struct Files {
     is_owner: bool,
+    is_strict: bool,
     /// The store's id, if anything tells it.
     pub store: Option<StoreId>,
     /// What the checkpoint's slots say.
@@ -58,7 +60,7 @@ pub(in crate::log) struct Files {
 
 /// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
 /// processes read what the owner sees, and touch nothing.
-pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool) -> Result<Files> {
+pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Result<Files> {
     if is_owner {
         dir.sync()
             .map_err(|error| Error::io("sync directory", error))?;
@@ -72,6 +74,7 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool) -> Result<Files> {
     };
     let mut files = Files {
         is_owner,
+        is_strict,
         ..Files::default()
     };
     match open(checkpoints::FILE_NAME) {
@@ -175,6 +178,7 @@ impl Files {
                 base: 0,
                 life: 0,
                 pages: 0,
+                prepared: Stamp::default(),
             };
             self.dead.push(DeadFile {
                 segment,
@@ -195,6 +199,7 @@ impl Files {
             base: header.base,
             life: header.life,
             pages: header.pages,
+            prepared: header.prepared,
         };
         let is_good = is_good && header.number == number;
         self.segments.push(StoredSegment {
@@ -206,10 +211,10 @@ impl Files {
         Ok(())
     }
 
-    /// After a clean close an open looks at headers only up to the first good copy. Others look at all:
-    /// what they find is for people.
+    /// After a clean close an open looks at headers only up to the first good copy, unless it is strict.
+    /// Others look at all: what they find is for people.
     fn trusts_first_copy(&self) -> bool {
-        self.is_clean && self.is_owner
+        self.is_clean && self.is_owner && !self.is_strict
     }
 
     fn read_header(&self, file: &dyn File, copy: u32) -> io::Result<Result<SegmentHeader, Fault>> {
@@ -333,6 +338,11 @@ impl Files {
         let headers = self.segments.iter().map(|stored| stored.header.epoch);
         let last = self.checkpoint.newest.as_ref().map(|last| last.epoch);
         headers.chain(last).max().unwrap_or(0)
+    }
+
+    /// The last segment may be written to.
+    pub fn is_last_good(&self) -> bool {
+        self.segments.last().is_some_and(|stored| stored.is_good)
     }
 
     /// Makes the copies of each header equal again. Returns how many were not.

@@ -253,6 +253,7 @@ fn a_writer_turns_to_another_segment() {
         base: bench.next,
         life: 4,
         pages: PAGES,
+        prepared: Stamp::default(),
     };
     let next = bench.next;
     bench.writer.turn_to(segment, HEADER_COPIES, 4, next);
