@@ -9,6 +9,7 @@ mod sim;
 
 mod delivery {
     mod drops;
+    mod letters;
     mod lives;
     mod pace;
     mod repeats;

@@ -5,9 +5,12 @@ use crate::counters::Board;
 use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, SLOT_SIZE};
 use crate::ring::Ring;
 use crate::segment::{Io, READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
+use crate::syncer::letter_len_max;
 
 /// What the tables of a log take besides: segments, cursors, ledger, sources.
 const LOG_TABLES: u64 = 192 * 1024;
+/// What a letter box takes besides its bytes.
+const LETTER_TABLES: u64 = 4096;
 
 impl Needs {
     /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board;
@@ -37,11 +40,21 @@ impl Needs {
             .iter()
             .filter(|sink| !matches!(sink.kind, SinkKind::None))
             .count();
+        // Each sink's box, and a log as the stream has one.
+        let letter_box = u64::from(letter_len_max(buffer.max_record_bytes)) + LETTER_TABLES;
+        let letters = match stream.has_letters() {
+            true => stage + (SLOT_SIZE + Board::LEN) as u64 + LOG_TABLES,
+            false => 0,
+        };
+        let dead_letters = match stream.has_letters() {
+            true => stream.dead_letters_max_bytes,
+            false => 0,
+        };
         Self {
             name: stream.name.as_str().to_owned(),
             path: buffer.path.clone(),
-            memory: fixed + sinks as u64 * (batch + lines + read_ahead),
-            disk: buffer.max_disk_bytes,
+            memory: fixed + letters + sinks as u64 * (batch + lines + read_ahead + letter_box),
+            disk: buffer.max_disk_bytes + dead_letters,
         }
     }
 }

@@ -139,6 +139,10 @@ stats! {
         poisoned_total "poisonedTotal",
         /// How often the syncer's thread woke up.
         wakeups_total "wakeupsTotal",
+        /// Records that became dead letters.
+        dead_letters_total "deadLettersTotal",
+        /// Dead letters that had to go because their log was full.
+        dead_letters_dropped_total "deadLettersDroppedTotal",
     }
     /// One for each cursor.
     pub sinks: Vec<SinkStats, CURSORS_MAX>,
@@ -208,6 +212,8 @@ impl Board {
             rejected_total: self.rejected(),
             poisoned_total: self.get(S::Poisoned),
             wakeups_total: self.get(S::Wakeups),
+            dead_letters_total: self.get(S::DeadLetters),
+            dead_letters_dropped_total: self.get(S::DeadLettersDropped),
             dropped_quota: self.get(S::DroppedUnread),
             ..Stats::default()
         };

@@ -16,6 +16,8 @@ use forebay::storage::{Dir, Entry, File, Window};
 use super::random::Random;
 
 pub const SECTOR: usize = 512;
+/// How the names of files in the directory of the dead letters begin.
+const LETTERS: &str = "dead-letters/";
 
 /// What is done differently from what the engine asked, to show that the checks would see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,10 +171,10 @@ impl SimDisk {
     /// What the files take on disk together.
     pub fn allocated(&self) -> u64 {
         let world = self.world();
-        world
-            .live_names
-            .values()
-            .map(|id| world.contents[*id].allocated)
+        let names = world.live_names.iter();
+        names
+            .filter(|(name, _)| !name.starts_with(LETTERS))
+            .map(|(_, id)| world.contents[*id].allocated)
             .sum()
     }
 
@@ -193,7 +195,27 @@ impl SimDisk {
         Arc::new(SimDir {
             disk: self.clone(),
             session: self.world().session,
+            prefix: "",
         })
+    }
+
+    /// The directory of the dead letters in it.
+    pub fn letters_dir(&self) -> Arc<dyn Dir> {
+        Arc::new(SimDir {
+            disk: self.clone(),
+            session: self.world().session,
+            prefix: LETTERS,
+        })
+    }
+
+    /// What lies in there.
+    pub fn letters_names(&self) -> Vec<String> {
+        let world = self.world();
+        let names = world.live_names.keys();
+        names
+            .filter(|name| name.starts_with(LETTERS))
+            .cloned()
+            .collect()
     }
 
     /// Changes durable bytes of a file: damage.
@@ -207,7 +229,12 @@ impl SimDisk {
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.world().live_names.keys().cloned().collect()
+        let world = self.world();
+        let names = world.live_names.keys();
+        names
+            .filter(|name| !name.starts_with(LETTERS))
+            .cloned()
+            .collect()
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {
@@ -388,6 +415,7 @@ impl Content {
 struct SimDir {
     disk: SimDisk,
     session: u64,
+    prefix: &'static str,
 }
 
 impl SimDir {
@@ -407,10 +435,14 @@ impl SimDir {
         })
     }
 
-    fn id_of(world: &World, name: &str) -> io::Result<usize> {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn id_of(&self, world: &World, name: &str) -> io::Result<usize> {
         world
             .live_names
-            .get(name)
+            .get(&self.name(name))
             .copied()
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -423,29 +455,33 @@ impl Dir for SimDir {
             let content = &world.contents[*id];
             let size = content.live.len() as u64;
             Entry {
-                name: name.clone(),
+                name: name[self.prefix.len()..].to_owned(),
                 size,
                 allocated: content.allocated,
             }
         };
-        Ok(world.live_names.iter().map(entry).collect())
+        let is_here = |(name, _): &(&String, &usize)| {
+            let rest = name.strip_prefix(self.prefix);
+            rest.is_some_and(|rest| !rest.contains('/'))
+        };
+        Ok(world.live_names.iter().filter(is_here).map(entry).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut world = self.world()?;
         world.tick()?;
-        if world.live_names.contains_key(name) {
+        if world.live_names.contains_key(&self.name(name)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         world.contents.push(Content::default());
         let id = world.contents.len() - 1;
-        world.live_names.insert(name.to_owned(), id);
+        world.live_names.insert(self.name(name), id);
         Ok(self.file(id))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let world = self.world()?;
-        Ok(self.file(Self::id_of(&world, name)?))
+        Ok(self.file(self.id_of(&world, name)?))
     }
 
     fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -455,17 +491,17 @@ impl Dir for SimDir {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.tick()?;
-        let id = Self::id_of(&world, from)?;
-        world.live_names.remove(from);
-        world.live_names.insert(to.to_owned(), id);
+        let id = self.id_of(&world, from)?;
+        world.live_names.remove(&self.name(from));
+        world.live_names.insert(self.name(to), id);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.tick()?;
-        Self::id_of(&world, name)?;
-        world.live_names.remove(name);
+        self.id_of(&world, name)?;
+        world.live_names.remove(&self.name(name));
         Ok(())
     }
 
@@ -473,7 +509,13 @@ impl Dir for SimDir {
         let mut world = self.world()?;
         world.tick()?;
         if world.control != Control::NoDirSync {
-            world.durable_names = world.live_names.clone();
+            // Each directory on its own.
+            let is_here = |name: &String| name.starts_with(LETTERS) != self.prefix.is_empty();
+            let world = &mut *world;
+            world.durable_names.retain(|name, _| !is_here(name));
+            let live = world.live_names.iter().filter(|(name, _)| is_here(name));
+            let live = live.map(|(name, id)| (name.clone(), *id));
+            world.durable_names.extend(live);
         }
         Ok(())
     }
