@@ -17,6 +17,7 @@ use crate::storage::read_text;
 
 mod append;
 mod check;
+mod deadletter;
 mod demo;
 mod inspect;
 mod logger;
@@ -42,6 +43,7 @@ usage: forebay VERB [ARGUMENT…]
   read DIR                print the records of a store
   inspect DIR             say what lies in a store
   verify DIR              read all of a store and say what is damaged
+  deadletter DIR list     the records that a sink never took; show OFFSET: one of them
   demo                    show all of it on this machine, in less than a minute
 
   forebay VERB --help     more about a verb, with an example
@@ -127,6 +129,11 @@ const VERBS: &[Verb] = &[
         name: "verify",
         help: verify::HELP,
         main: verify::main,
+    },
+    Verb {
+        name: "deadletter",
+        help: deadletter::HELP,
+        main: deadletter::main,
     },
     Verb {
         name: "demo",

@@ -27,7 +27,15 @@ fn refused(args: &[&str], text: &str) {
 fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
     let verbs = verbs();
     let known = [
-        "run", "check", "stats", "append", "read", "inspect", "verify", "demo",
+        "run",
+        "check",
+        "stats",
+        "append",
+        "read",
+        "inspect",
+        "verify",
+        "deadletter",
+        "demo",
     ];
     assert_eq!(verbs, known);
     for verb in &verbs {
