@@ -119,6 +119,7 @@ impl Stream {
     }
 
     /// The same with dead letters.
+    #[must_use]
     pub fn with_letters(mut self, letters: DeadLetters) -> Self {
         self.letters = Some(letters);
         self

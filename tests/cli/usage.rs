@@ -83,7 +83,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         if verb != "demo" {
             refused(&[&verb], " is missing");
         }
-        let many = [&verb, "one", "two", "three"];
+        let many = [&verb, "one", "two", "three", "four"];
         refused(&many, "one argument too many");
     }
     refused(&["append", "forebay.json"], "STREAM is missing");

@@ -242,3 +242,31 @@ fn a_power_cut_at_any_operation_loses_no_letter() {
         "the cut came between a letter and the cursor at least once"
     );
 }
+
+/// `L-107`: any operation may fail, once: no letter is lost, and no record is passed without one.
+#[test]
+fn a_failure_at_any_operation_loses_no_letter() {
+    let mut repeats = 0;
+    for after in 1.. {
+        let mut bench = Bench::new(after);
+        bench.script().set(Plan::says(&[Say::Reject("never")]));
+        let start = bench.disk.ops();
+        bench.disk.fail_after(after, Failure::Io, false);
+        bench.append(40);
+        bench.drain();
+        let is_over = bench.disk.ops() - start < after;
+        bench.disk.heal();
+        assert_eq!(bench.stats().failed_total, 40);
+        bench.restart();
+        let mut dead = offsets(&bench.run.session.letters());
+        repeats += dead.len() - 40;
+        dead.sort_unstable();
+        dead.dedup();
+        assert_eq!(dead, (0..40).collect::<Vec<u64>>());
+        if is_over {
+            assert!(after > 20, "there was something to fail");
+            break;
+        }
+    }
+    println!("{repeats} letters came twice");
+}

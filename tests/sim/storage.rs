@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use forebay::format::{Checkpoint, PAGE_SIZE, PageHeader};
@@ -432,6 +433,7 @@ impl SimDir {
             disk: self.disk.clone(),
             session: self.session,
             id,
+            has_lock: Arc::default(),
         })
     }
 
@@ -538,6 +540,20 @@ struct SimFile {
     disk: SimDisk,
     session: u64,
     id: usize,
+    has_lock: Arc<AtomicBool>,
+}
+
+impl Drop for SimFile {
+    /// The last user of a file gives its lock back.
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.has_lock) == 1
+            && self.has_lock.load(Ordering::Relaxed)
+            && let Ok(mut world) = self.disk.0.lock()
+            && world.session == self.session
+        {
+            world.contents[self.id].locked = false;
+        }
+    }
 }
 
 impl SimFile {
@@ -639,10 +655,10 @@ impl File for SimFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         let mut world = self.world()?;
-        Ok(!std::mem::replace(
-            &mut world.contents[self.id].locked,
-            true,
-        ))
+        let locked = &mut world.contents[self.id].locked;
+        let is_taken = !std::mem::replace(locked, true);
+        self.has_lock.fetch_or(is_taken, Ordering::Relaxed);
+        Ok(is_taken)
     }
 
     fn is_locked(&self) -> io::Result<bool> {

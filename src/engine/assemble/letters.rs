@@ -1,7 +1,7 @@
 //! The dead letters of a stream: their log lies in the store's directory, and is made with the first one.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{World, open_board};
@@ -69,7 +69,7 @@ fn options(stream: &StreamConfig) -> log::Options {
 }
 
 fn open(
-    path: &PathBuf,
+    path: &Path,
     run_dir: Option<&Path>,
     world: &World,
     store: &dyn Dir,
