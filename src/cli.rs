@@ -21,6 +21,7 @@ use crate::storage::{Real, Storage, read_text};
 mod append;
 mod check;
 mod config;
+mod deadletter;
 mod demo;
 mod inspect;
 mod logger;
@@ -47,6 +48,7 @@ usage: forebay VERB [ARGUMENT…]
   read DIR                print the records of a store
   inspect DIR             say what lies in a store
   verify DIR              read all of a store and say what is damaged
+  deadletter DIR list     the records that a sink never took; show OFFSET: one of them
   demo                    show all of it on this machine, in less than a minute
 
   forebay VERB --help     more about a verb, with an example
@@ -137,6 +139,11 @@ const VERBS: &[Verb] = &[
         name: "verify",
         help: verify::HELP,
         main: verify::main,
+    },
+    Verb {
+        name: "deadletter",
+        help: deadletter::HELP,
+        main: deadletter::main,
     },
     Verb {
         name: "demo",

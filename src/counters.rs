@@ -105,6 +105,10 @@ counters! {
         Poisoned,
         /// Wake-ups of the syncer's thread.
         Wakeups,
+        /// Dead letters that were made durable.
+        DeadLetters,
+        /// Dead letters that their own quota dropped.
+        DeadLettersDropped,
     }
 }
 

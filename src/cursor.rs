@@ -15,7 +15,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::counters::{Board, CursorCounter, Place};
+use crate::counters::{Board, CURSOR_NAME_MAX, CursorCounter, Place};
 use crate::format::Reason;
 use crate::log::{BatchBuffer, Ended, Gap, Reader, Shared};
 use crate::watermark::Waker;
@@ -57,6 +57,11 @@ impl Cursor {
         };
         this.count_gaps_ahead();
         this
+    }
+
+    /// Its name.
+    pub fn name(&self) -> heapless::String<CURSOR_NAME_MAX> {
+        self.board.cursor(self.index).name()
     }
 
     /// The next offset to acknowledge.

@@ -5,7 +5,8 @@
 //!          ▼                                                   │
 //!      gathering ── full, lingered, or a gap ──▶ in flight ── all accepted ──▶ acknowledge
 //!                                                ▲     │
-//!                                     back-off ──┘◀────┘ some to be sent again: only those
+//!                                     back-off ──┘◀────┤ some to be sent again: only those
+//!                                     letters ◀────────┘ some never: their letters first
 //! ```
 //!
 //! A batch goes when it is full, or when its oldest record has waited for `linger`. What a sink did not
@@ -13,7 +14,8 @@
 //! again after a stop or a crash either. The back-off is drawn from zero to a range that doubles ("full
 //! jitter", Brooker, AWS Architecture Blog 2015), and starts anew when a record was accepted.
 //!
-//! **Invariants.** The cursor passes a record only after a positive answer for it. No default gives up.
+//! **Invariants.** The cursor passes a record only after a positive answer for it, or when its dead letter
+//! is durable. No default gives up a record that the sink may still take.
 //! **Threads.** [`Exporter::step`] makes one bounded turn and never sleeps; a sink that blocks, blocks it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,33 +27,22 @@ use crate::clock::{Clock, Mono};
 use crate::counters::{CursorCounter, SinkState, millis_on_this_boot};
 use crate::cursor::Cursor;
 use crate::log::{BatchBuffer, Ended, Gap};
-use crate::sink::{Batch, Link, Outcome, Outcomes, Settled, Sink, SinkWaker, Ticket};
+use crate::sink::{Batch, Link, Outcome, Outcomes, Sink, SinkWaker, Ticket};
+use crate::syncer::LetterBox;
 use crate::watermark::Waker;
 use crate::watermark::seam::park;
 
+mod giving_up;
+mod jitter;
+mod options;
+
+use jitter::Jitter;
+pub use options::Options;
+
+use giving_up::GivingUp;
+
 /// After so many failures to read the same place, it is taken for damage.
 const READ_TRIES: u32 = 3;
-
-/// How batches are made and sent.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The stream's name.
-    pub stream: String,
-    /// The most records in a batch.
-    pub records_max: u32,
-    /// The most bytes in a batch.
-    pub bytes_max: u32,
-    /// The longest record.
-    pub body_len_max: u32,
-    /// How long a batch that is not full waits for more.
-    pub linger: Duration,
-    /// The range from which the first wait is drawn; it doubles.
-    pub backoff_base: Duration,
-    /// The largest range.
-    pub backoff_max: Duration,
-    /// Where the jitter starts.
-    pub seed: u64,
-}
 
 /// What a turn leaves to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +83,8 @@ enum Phase {
     InFlight { until: Mono },
     /// Part of it is submitted again at this instant.
     Backoff { until: Mono },
+    /// Some are given up, and their letters become durable; then the rest goes on at this instant.
+    Letters { until: Mono },
 }
 
 /// Delivers a stream to one sink.
@@ -109,6 +102,9 @@ pub struct Exporter {
     from: u64,
     /// The records of the batch that are still to be accepted.
     picks: Vec<u32>,
+    /// How often they were submitted.
+    submissions: u32,
+    giving_up: GivingUp,
     outcomes: Outcomes,
     ticket: Ticket,
     /// A gap that comes behind the batch.
@@ -133,6 +129,7 @@ impl Exporter {
         clock: Arc<dyn Clock>,
         waker: Arc<Waker>,
         orders: Arc<Orders>,
+        letters: Arc<LetterBox>,
     ) -> std::io::Result<Self> {
         let limits = sink.limits();
         let records_max = options.records_max.min(limits.records_max).max(1) as usize;
@@ -141,7 +138,7 @@ impl Exporter {
         sink.start(SinkWaker::new(Arc::clone(&waker)));
         cursor.shared().add_reader(Arc::clone(&waker));
         let from = cursor.position();
-        let jitter = Jitter(options.seed | 1);
+        let jitter = Jitter::new(options.seed);
         let this = Self {
             cursor,
             sink,
@@ -154,6 +151,8 @@ impl Exporter {
             batch,
             from,
             picks: Vec::with_capacity(records_max),
+            submissions: 0,
+            giving_up: GivingUp::new(letters, records_max, limits.record_bytes_max),
             outcomes: Outcomes::with_capacity(records_max),
             ticket: Ticket::default(),
             gap: None,
@@ -196,11 +195,14 @@ impl Exporter {
                 if self.clock.mono() < until {
                     return Next::At(until);
                 }
-                self.cursor
-                    .add(CursorCounter::Retries, self.picks.len() as u64);
+                if self.submissions > 0 {
+                    self.cursor
+                        .add(CursorCounter::Retries, self.picks.len() as u64);
+                }
                 self.submit();
                 Next::Now
             }
+            Phase::Letters { until } => self.post(until),
         }
     }
 
@@ -235,9 +237,10 @@ impl Exporter {
         if !is_full && self.clock.mono() < due {
             return Next::At(due);
         }
-        self.picks.clear();
-        let count = u32::try_from(self.batch.entries().len()).unwrap_or(u32::MAX);
-        self.picks.extend(0..count);
+        self.pick_all();
+        if self.giving_up.is_any() {
+            return self.post(self.clock.mono());
+        }
         self.submit();
         Next::Now
     }
@@ -261,6 +264,7 @@ impl Exporter {
     /// Hands the picked records to the sink.
     fn submit(&mut self) {
         self.ticket = self.ticket.next();
+        self.submissions = self.submissions.saturating_add(1);
         self.is_link_told = false;
         let Self {
             cursor,
@@ -322,23 +326,12 @@ impl Exporter {
 
     /// Counts what was accepted, and goes on with the rest or with the next batch.
     fn settle(&mut self) -> Next {
-        let records = self.outcomes.records();
-        let accepted = records
-            .iter()
-            .filter(|record| **record == Settled::Accepted)
-            .count();
-        let rejected = records.contains(&Settled::Rejected);
-        let mut index = 0;
-        self.picks.retain(|_| {
-            index += 1;
-            records[index - 1] != Settled::Accepted
-        });
+        let accepted = self.sort_out();
         self.cursor.add(CursorCounter::Exported, accepted as u64);
-        if rejected {
-            // Nothing that was promised is thrown away: it is offered again, and whoever looks sees why.
+        if self.giving_up.has_rejected() {
             self.cursor.set_error(self.outcomes.error());
-            self.set_state(SinkState::Config);
-        } else if !self.picks.is_empty() {
+        }
+        if !self.picks.is_empty() || self.giving_up.has_run_out() {
             if works(self.state) {
                 self.set_state(SinkState::Backoff);
             }
@@ -348,21 +341,27 @@ impl Exporter {
         }
         if accepted > 0 {
             self.attempts = 0;
+            self.acknowledge_done();
         }
-        let to = self.gap.map_or(self.cursor.next(), |gap| gap.start);
+        let mut until = self.clock.mono();
         if !self.picks.is_empty() {
-            if accepted > 0 {
-                let entries = self.batch.entries();
-                let open = self.picks.iter().map(|pick| entries[*pick as usize].offset);
-                self.cursor.acknowledge_but(open, to);
-            }
             let wait = self.backoff(self.attempts).max(self.outcomes.after());
             self.attempts = self.attempts.saturating_add(1);
-            let until = self.clock.mono().plus(wait);
+            until = until.plus(wait);
+        }
+        if self.giving_up.is_any() {
+            return self.post(until);
+        }
+        self.go_on(until)
+    }
+
+    /// Sends again what is left of the batch, at that instant, or ends it.
+    fn go_on(&mut self, until: Mono) -> Next {
+        if !self.picks.is_empty() {
             self.phase = Phase::Backoff { until };
             return Next::At(until);
         }
-        self.cursor.acknowledge(self.from, to);
+        self.cursor.acknowledge(self.from, self.batch_end());
         if let Some(gap) = self.gap.take() {
             self.cursor.skip(gap);
         }
@@ -370,6 +369,11 @@ impl Exporter {
         self.batch.clear();
         self.phase = Phase::Gathering;
         Next::Now
+    }
+
+    /// Where the batch ends, and what comes behind it begins.
+    fn batch_end(&self) -> u64 {
+        self.gap.map_or(self.cursor.next(), |gap| gap.start)
     }
 
     /// A panic inside the sink is a retry.
@@ -478,17 +482,4 @@ impl Exporter {
 
 fn works(state: SinkState) -> bool {
     matches!(state, SinkState::Ok | SinkState::Idle)
-}
-
-/// A small generator (xorshift64, Marsaglia 2003): jitter has to differ, not to be unpredictable.
-#[derive(Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n.max(1)
-    }
 }

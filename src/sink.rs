@@ -228,8 +228,14 @@ pub(crate) enum Settled {
     Waiting,
     Accepted,
     Retry,
-    Rejected,
+    /// With the number of its reason, see [`Outcomes::reason`].
+    Rejected(u8),
 }
+
+/// The most reasons for rejections that are told apart in a batch.
+const REASONS_MAX: u8 = 16;
+/// What is said of the others.
+const OTHER_REASON: &str = "rejected, for one of more reasons than are kept";
 
 /// Collects outcomes. Allocates nothing after it was made.
 #[derive(Debug)]
@@ -240,6 +246,7 @@ pub struct Outcomes {
     after: Duration,
     link: Option<Link>,
     error: String<ERROR_TEXT_MAX>,
+    reasons: heapless::Vec<String<ERROR_TEXT_MAX>, { REASONS_MAX as usize }>,
 }
 
 impl RefUnwindSafe for Outcomes {}
@@ -254,6 +261,7 @@ impl Outcomes {
             after: Duration::ZERO,
             link: None,
             error: String::new(),
+            reasons: heapless::Vec::new(),
         }
     }
 
@@ -265,6 +273,7 @@ impl Outcomes {
         self.waiting = count;
         self.after = Duration::ZERO;
         self.link = None;
+        self.reasons.clear();
     }
 
     /// What became of the record at `index` of the batch with that ticket. Only the first outcome of a
@@ -273,14 +282,11 @@ impl Outcomes {
         if ticket != self.ticket {
             return;
         }
-        let Some(record) = self.records.get_mut(index) else {
-            return;
-        };
-        if *record != Settled::Waiting {
+        if self.records.get(index) != Some(&Settled::Waiting) {
             return;
         }
         self.waiting -= 1;
-        *record = match outcome {
+        self.records[index] = match outcome {
             Outcome::Accepted => Settled::Accepted,
             Outcome::Retry(after) => {
                 self.after = self.after.max(after.unwrap_or_default());
@@ -288,9 +294,28 @@ impl Outcomes {
             }
             Outcome::Rejected(reason) => {
                 self.error = text(reason);
-                Settled::Rejected
+                Settled::Rejected(self.number_of(reason))
             }
         };
+    }
+
+    fn number_of(&mut self, reason: &str) -> u8 {
+        let reason = cut(reason, ERROR_TEXT_MAX);
+        let known = (0..REASONS_MAX).zip(&self.reasons);
+        if let Some((number, _)) = known.into_iter().find(|(_, known)| *known == reason) {
+            return number;
+        }
+        let number = u8::try_from(self.reasons.len()).unwrap_or(REASONS_MAX);
+        // When there is no room, its number has none.
+        let _ = self.reasons.push(text(reason));
+        number
+    }
+
+    /// The reason with that number.
+    pub(crate) fn reason(&self, number: u8) -> &str {
+        self.reasons
+            .get(usize::from(number))
+            .map_or(OTHER_REASON, String::as_str)
     }
 
     /// The same outcome for all records of the batch that have none yet.
@@ -318,7 +343,7 @@ impl Outcomes {
                 Settled::Waiting => continue,
                 Settled::Accepted => Outcome::Accepted,
                 Settled::Retry => Outcome::Retry(Some(other.after)),
-                Settled::Rejected => Outcome::Rejected(&other.error),
+                Settled::Rejected(number) => Outcome::Rejected(other.reason(*number)),
             };
             self.set(other.ticket, index, outcome);
         }
@@ -359,6 +384,29 @@ fn text(text: &str) -> String<ERROR_TEXT_MAX> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each rejected record keeps its own reason, as far as there is room, also by way of the adapter.
+    #[test]
+    fn each_rejection_has_its_reason() {
+        let ticket = Ticket::default().next();
+        let (mut inner, mut outer) = (Outcomes::with_capacity(20), Outcomes::with_capacity(20));
+        inner.expect(ticket, 20);
+        outer.expect(ticket, 20);
+        for index in 0..20 {
+            let reason = format!("reason {}", index % 18);
+            inner.set(ticket, index, Outcome::Rejected(&reason));
+        }
+        outer.append(&mut inner);
+        let reason = |index: usize| match outer.records()[index] {
+            Settled::Rejected(number) => outer.reason(number),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (reason(0), reason(7), reason(18)),
+            ("reason 0", "reason 7", "reason 0")
+        );
+        assert_eq!((reason(15), reason(17)), ("reason 15", OTHER_REASON));
+    }
 
     /// `L-S1`: silence about a record is not success.
     #[test]

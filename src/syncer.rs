@@ -30,6 +30,12 @@ use crate::segment::Draft;
 use crate::watermark::Waker;
 use crate::watermark::seam::park;
 
+mod letters;
+
+pub use letters::{
+    DeadLetters, ITEMS, LETTERS_DIR, LETTERS_MAX, Letter, LetterBox, OpenLetters, letter_len_max,
+};
+
 /// A claimed record that is not committed is looked at again after this time.
 const UNCOMMITTED_PAUSE: Duration = Duration::from_millis(1);
 /// The pause after a failure, which doubles up to [`RETRY_MAX`].
@@ -91,6 +97,7 @@ pub struct Stream {
     is_full: bool,
     is_closed: bool,
     watch: Option<Watch>,
+    letters: Option<DeadLetters>,
 }
 
 impl Stream {
@@ -113,6 +120,7 @@ impl Stream {
             is_full: false,
             is_closed: false,
             watch: None,
+            letters: None,
         }
     }
 
@@ -121,6 +129,18 @@ impl Stream {
     pub fn watched(mut self, watch: Watch) -> Self {
         self.watch = Some(watch);
         self
+    }
+
+    /// The same with dead letters.
+    #[must_use]
+    pub fn with_letters(mut self, letters: DeadLetters) -> Self {
+        self.letters = Some(letters);
+        self
+    }
+
+    /// Its dead letters.
+    pub fn letters(&self) -> Option<&DeadLetters> {
+        self.letters.as_ref()
     }
 
     /// The log.
@@ -135,6 +155,9 @@ impl Stream {
 
     fn turn(&mut self, now: Mono, clock: &dyn Clock, is_closing: bool) {
         self.watch_uncommitted(now);
+        if let Some(letters) = self.letters.as_mut().filter(|_| !self.is_closed) {
+            letters.turn(now, clock);
+        }
         if now < self.retry_at || self.is_closed {
             return;
         }
@@ -225,6 +248,7 @@ impl Stream {
     fn checkpoint_if_due(&mut self, now: Mono, is_closing: bool) -> Result<(), Trouble> {
         if is_closing && self.ring.queued() == 0 && !self.log.is_dirty() {
             self.log.close()?;
+            self.letters.iter_mut().for_each(DeadLetters::close);
             self.is_closed = true;
             return Ok(());
         }
@@ -277,7 +301,9 @@ impl Stream {
             _ if self.is_full => self.retry_at,
             _ => self.due.min(self.checkpoint_due).min(self.log.expiry_due()),
         };
-        wanted.max(self.retry_at)
+        let letters = self.letters.as_ref();
+        let letters = letters.map_or(Mono::NEVER, DeadLetters::next);
+        wanted.max(self.retry_at).min(letters)
     }
 
     /// Gets ready to sleep. False: there is something to do now.

@@ -14,6 +14,8 @@ mod demo;
 mod garbage;
 #[path = "cli/inputs.rs"]
 mod inputs;
+#[path = "cli/letters.rs"]
+mod letters;
 #[path = "cli/look.rs"]
 mod look;
 #[path = "common/process.rs"]

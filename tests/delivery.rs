@@ -10,6 +10,7 @@ mod sim;
 mod delivery {
     mod ages;
     mod drops;
+    mod letters;
     mod lives;
     mod pace;
     mod repeats;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use forebay::config::{Config, STREAMS_MAX, resolve};
-use forebay::{counters, engine, format, log, record, segment};
+use forebay::{counters, engine, format, log, record, segment, syncer};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -35,7 +35,7 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
 /// `L-66`: each bound of `docs/limits.md` is the one in the code, and none is missing there.
 #[test]
 fn the_bounds_are_those_of_the_code() {
-    let expected: [u64; 26] = [
+    let expected: [u64; 27] = [
         STREAMS_MAX as u64,
         counters::CURSORS_MAX as u64,
         counters::CURSOR_NAME_MAX as u64,
@@ -62,6 +62,7 @@ fn the_bounds_are_those_of_the_code() {
         segment::WINDOW_SIZE as u64,
         engine::EVENTS_MAX as u64,
         format::CHECKPOINT_FILE_SIZE,
+        syncer::LETTERS_MAX as u64,
     ];
     let rows = rows(&document("docs/limits.md"), "## Built-in bounds");
     let written: Vec<u64> = rows.iter().map(|row| row[1].parse().unwrap()).collect();

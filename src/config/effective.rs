@@ -64,7 +64,9 @@ fn stream(stream: &StreamConfig) -> String {
         buffer: buffer_options,
         batch: batch_options,
         delivery: delivery_options,
+        dead_letters_max_bytes,
     } = stream;
+    let dead_letters = [("maxBytes", dead_letters_max_bytes.to_string())];
     let sinks: Vec<_> = sinks.iter().map(sink).collect();
     object(&[
         ("name", quoted(name)),
@@ -72,6 +74,7 @@ fn stream(stream: &StreamConfig) -> String {
         ("buffer", buffer(buffer_options)),
         ("batch", batch(batch_options)),
         ("delivery", delivery(delivery_options)),
+        ("deadLetters", object(&dead_letters)),
     ])
 }
 
@@ -221,10 +224,13 @@ fn batch(batch: &Batch) -> String {
 
 fn delivery(delivery: &Delivery) -> String {
     let Delivery {
+        max_retries,
         backoff_base,
         backoff_max,
     } = delivery;
+    let retries = max_retries.map_or_else(|| "-1".to_owned(), |count| count.to_string());
     object(&[
+        ("maxRetries", retries),
         ("backoffBaseMs", millis(*backoff_base)),
         ("backoffMaxMs", millis(*backoff_max)),
     ])

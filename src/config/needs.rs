@@ -5,9 +5,12 @@ use crate::counters::Board;
 use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, SLOT_SIZE};
 use crate::ring::Ring;
 use crate::segment::{Io, READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
+use crate::syncer::letter_len_max;
 
 /// What the tables of a log take besides: segments, cursors, ledger, sources.
 const LOG_TABLES: u64 = 192 * 1024;
+/// What a letter box takes besides its bytes.
+const LETTER_TABLES: u64 = 4096;
 
 impl Needs {
     /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board, its
@@ -25,7 +28,11 @@ impl Needs {
             + SLOT_SIZE as u64
             + Board::LEN as u64
             + LOG_TABLES;
-        let budget = buffer.max_disk_bytes;
+        let budget = buffer.max_disk_bytes
+            + match stream.has_letters() {
+                true => stream.dead_letters_max_bytes,
+                false => 0,
+            };
         let (path, log, disk) = match buffer.medium {
             Medium::Disk => (Some(buffer.path.clone()), 0, budget),
             Medium::Memory => (None, budget, 0),
@@ -42,10 +49,19 @@ impl Needs {
             .iter()
             .filter(|sink| !matches!(sink.kind, SinkKind::None))
             .count();
+        // Each sink's box, and a log as the stream has one.
+        let letter_box = u64::from(letter_len_max(buffer.max_record_bytes)) + LETTER_TABLES;
+        let letters = match stream.has_letters() {
+            true => stage + (SLOT_SIZE + Board::LEN) as u64 + LOG_TABLES,
+            false => 0,
+        };
         Self {
             name: stream.name.as_str().to_owned(),
             path,
-            memory: fixed + log + sinks as u64 * (batch + lines + read_ahead),
+            memory: fixed
+                + log
+                + letters
+                + sinks as u64 * (batch + lines + read_ahead + letter_box),
             disk,
         }
     }

@@ -11,6 +11,7 @@ use super::{
     BUDGET_MIN, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind, millis, name,
     path, ring, sinks, unavailable,
 };
+use crate::syncer::letter_len_max;
 
 /// The size of a segment where nothing else is said, in bytes: less where addresses are short.
 pub const SEGMENT_BYTES: u64 = if cfg!(target_pointer_width = "64") {
@@ -22,6 +23,8 @@ pub const SEGMENT_BYTES: u64 = if cfg!(target_pointer_width = "64") {
 pub const DISK_BYTES: u64 = 1 << 30;
 /// The budget of a buffer in memory where nothing else is said, in bytes.
 pub const MEMORY_BYTES: u64 = 16 << 20;
+/// The budget of dead letters where nothing else is said, in bytes.
+pub const DEAD_LETTERS_BYTES: u64 = 16 << 20;
 /// The bounds of a ring where nothing else is said.
 pub const RING_RECORDS: u32 = 10_000;
 /// See [`RING_RECORDS`].
@@ -57,6 +60,8 @@ pub struct StreamConfig {
     pub batch: Batch,
     /// How batches are sent.
     pub delivery: Delivery,
+    /// The budget of the dead letters, in bytes.
+    pub dead_letters_max_bytes: u64,
 }
 
 /// Where a log lies.
@@ -156,6 +161,8 @@ pub struct Batch {
 /// How batches are sent.
 #[derive(Clone, Debug)]
 pub struct Delivery {
+    /// How often a record is sent again before it becomes a dead letter; `None`: for ever.
+    pub max_retries: Option<u32>,
     /// The range of the first wait.
     pub backoff_base: Duration,
     /// The largest range.
@@ -190,9 +197,8 @@ impl StreamConfig {
         }
         let batch = Batch::read(batch)?;
         let delivery = Delivery::read(delivery)?;
-        if let Some(node) = object.take_set("deadLetters") {
-            return Err(unavailable(&node));
-        }
+        let dead_letters = section(&mut object, "deadLetters")?;
+        let dead_letters_max_bytes = read_dead_letters(dead_letters, buffer.max_record_bytes)?;
         if buffer.on_full != OnFull::DropOldest
             && sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None))
         {
@@ -207,8 +213,24 @@ impl StreamConfig {
             buffer,
             batch,
             delivery,
+            dead_letters_max_bytes,
         })
     }
+
+    /// Something is delivered, so something may be given up.
+    pub fn has_letters(&self) -> bool {
+        let is_none = |sink: &SinkConfig| matches!(sink.kind, SinkKind::None);
+        !self.sinks.iter().all(is_none)
+    }
+}
+
+/// The budget of the dead letters: room for some of the longest.
+fn read_dead_letters(mut object: Option<Object<'_>>, max_record_bytes: u32) -> Result<u64> {
+    let min = BUDGET_MIN.max(8 * u64::from(letter_len_max(max_record_bytes)));
+    let default = DEAD_LETTERS_BYTES.max(min);
+    let bytes = number(&mut object, "maxBytes", min, DISK_BYTES_MAX, default)?;
+    finish(object)?;
+    Ok(bytes)
 }
 
 /// An object that need not be there.
@@ -430,14 +452,13 @@ impl Delivery {
         let object = &mut object;
         let words = [("stream", 0), ("perKey", 1), ("none", 2)];
         only(object, "ordering", &words, 0)?;
-        if let Some(node) = take(object, "maxRetries")
-            && node.integer() != Some(-1)
-        {
-            return Err(match node.number(0..=u64::from(u32::MAX)) {
-                Ok(_) => unavailable(&node),
-                Err(_) => node.error("must be -1 or 0..=4294967295"),
-            });
-        }
+        let max_retries = match take(object, "maxRetries") {
+            Some(node) if node.integer() != Some(-1) => {
+                let retries = node.number32(0..=u32::MAX);
+                Some(retries.map_err(|_| node.error("must be -1 or 0..=4294967295"))?)
+            }
+            _ => None,
+        };
         if let Some(node) = take(object, "maxInFlight")
             && node.number(1..=8)? > 1
         {
@@ -449,6 +470,7 @@ impl Delivery {
         let backoff_max = time(object, "backoffMaxMs", least, 30_000.max(least))?;
         finish(object.take())?;
         Ok(Self {
+            max_retries,
             backoff_base,
             backoff_max,
         })

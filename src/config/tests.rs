@@ -9,12 +9,13 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 12] = [
+const PLACES: [(&str, &str); 13] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
     ("batch", "streams[0].batch"),
     ("delivery", "streams[0].delivery"),
+    ("deadLetters", "streams[0].deadLetters"),
     ("sink", "streams[0].sink"),
     ("file", "streams[0].sink"),
     ("stdout", "streams[0].sink"),
@@ -71,7 +72,7 @@ fn document(place: &str, key: &str, field: &str) -> String {
     if !(is("stream") && key == "sinks") {
         stream.push(("sink", sink));
     }
-    for section in ["buffer", "batch", "delivery"] {
+    for section in ["buffer", "batch", "delivery", "deadLetters"] {
         if is(section) {
             stream.push((section, object(true, &[])));
         }

@@ -167,6 +167,10 @@ stats! {
         wakeups_total "wakeupsTotal",
         /// Events for which the channel had no room.
         events_lost_total "eventsLostTotal",
+        /// Records that became dead letters.
+        dead_letters_total "deadLettersTotal",
+        /// Dead letters that had to go because their log was full.
+        dead_letters_dropped_total "deadLettersDroppedTotal",
     }
     /// The worst of its sinks' health.
     pub health: Health,
@@ -241,6 +245,8 @@ impl Board {
             poisoned_total: self.get(S::Poisoned),
             wakeups_total: self.get(S::Wakeups),
             events_lost_total: self.events_lost(),
+            dead_letters_total: self.get(S::DeadLetters),
+            dead_letters_dropped_total: self.get(S::DeadLettersDropped),
             dropped_quota: self.get(S::DroppedUnread),
             dropped_age: self.get(S::ExpiredUnread),
             ..Stats::default()

@@ -17,8 +17,10 @@ use crate::ring::{self, Ring};
 use crate::segment::Io;
 use crate::sink::Sink;
 use crate::storage::{Dir, Memory, default_run_dir, ram_dir};
-use crate::syncer::{self, Syncer};
+use crate::syncer::{self, LetterBox, Syncer};
 use crate::watermark::Waker;
+
+mod letters;
 
 /// An engine whose threads have not started. Whoever drives it calls `step` of its parts.
 #[derive(Default)]
@@ -108,7 +110,7 @@ fn add(
         .collect();
     let board = |store: StoreId| open_board(&(place.board)(store), world);
     let opened = log::open(Opening {
-        dir: place.dir,
+        dir: Arc::clone(&place.dir),
         lock_dir: place.lock_dir,
         clock: Arc::clone(&world.clock),
         options: log_options(stream),
@@ -150,15 +152,31 @@ fn add(
         let records = opened.report.damaged;
         teller.tell(EventKind::Damage { records });
     }
+    let mut letters = match sinks.is_empty() {
+        true => None,
+        false => Some(letters::prepare(
+            stream,
+            run_dir,
+            world,
+            &place.dir,
+            &opened.board,
+        )?),
+    };
     for (index, (configured, sink)) in sinks.into_iter().enumerate() {
         let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));
         let reader = reader.map_err(|error| Error::io("allocate a reader", error))?;
         let (board, syncer) = (Arc::clone(&opened.board), Arc::clone(&device.waker));
+        let waker = Arc::new(Waker::new());
+        let letter_box = letters::new_box(stream, Arc::clone(&syncer), Arc::clone(&waker))?;
+        if let Some(letters) = &mut letters {
+            letters.add_box(Arc::clone(&letter_box));
+        }
         let cursor = Cursor::new(reader, Arc::clone(&shared), board, index, syncer);
         let (linger, now) = (stream.batch.max_latency, world.clock.mono());
         let mut watch = SinkWatch::new(teller.clone(), &configured.name, index, linger, now);
         let clock = Arc::clone(&world.clock);
-        let (exporter, waker, orders) = new_exporter(stream, cursor, sink, &world.clock)?;
+        let (exporter, waker, orders) =
+            new_exporter(stream, cursor, sink, &world.clock, waker, letter_box)?;
         let exporter = exporter.watched(Box::new(move || watch.look(&*clock)));
         assembly.exporters.push((exporter, waker, orders));
     }
@@ -170,10 +188,13 @@ fn add(
     let mut watch = StreamWatch::new(teller.clone(), budget);
     let clock = Arc::clone(&world.clock);
     assembly.tellers.push(teller);
-    let synced = syncer::Stream::new(consumer, opened.log, opened.board, options);
+    let mut served = syncer::Stream::new(consumer, opened.log, opened.board, options);
+    if let Some(letters) = letters {
+        served = served.with_letters(letters);
+    }
     device
         .streams
-        .push(synced.watched(Box::new(move || watch.look(&*clock))));
+        .push(served.watched(Box::new(move || watch.look(&*clock))));
     Ok(())
 }
 
@@ -288,6 +309,8 @@ fn new_exporter(
     cursor: Cursor,
     sink: Box<dyn Sink>,
     clock: &Arc<dyn Clock>,
+    waker: Arc<Waker>,
+    letters: Arc<LetterBox>,
 ) -> Result<NewExporter> {
     let options = exporter::Options {
         stream: stream.name.as_str().to_owned(),
@@ -295,14 +318,12 @@ fn new_exporter(
         bytes_max: stream.batch.max_bytes,
         body_len_max: stream.buffer.max_record_bytes,
         linger: stream.batch.max_latency,
+        retries_max: stream.delivery.max_retries,
         backoff_base: stream.delivery.backoff_base,
         backoff_max: stream.delivery.backoff_max,
         seed: clock.mono().0 ^ cursor.shared().store.tag(),
     };
-    let (waker, orders) = (
-        Arc::new(Waker::new()),
-        Arc::new(exporter::Orders::default()),
-    );
+    let orders = Arc::new(exporter::Orders::default());
     let clock = Arc::clone(clock);
     let exporter = Exporter::new(
         cursor,
@@ -311,6 +332,7 @@ fn new_exporter(
         clock,
         Arc::clone(&waker),
         Arc::clone(&orders),
+        letters,
     );
     let exporter = exporter.map_err(|error| Error::io("allocate a batch", error))?;
     Ok((exporter, waker, orders))

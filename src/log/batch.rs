@@ -18,6 +18,13 @@ pub struct Entry {
     size: u32,
 }
 
+impl Entry {
+    /// The bytes of key, payload, properties and source.
+    pub fn body_len(&self) -> usize {
+        (self.size as usize).saturating_sub(RECORD_HEADER_SIZE)
+    }
+}
+
 /// Records that were read, one after the other in one piece of memory.
 pub struct BatchBuffer {
     bytes: Buffer,

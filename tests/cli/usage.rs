@@ -27,7 +27,16 @@ fn refused(args: &[&str], text: &str) {
 fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
     let verbs = verbs();
     let known = [
-        "run", "check", "config", "stats", "append", "read", "inspect", "verify", "demo",
+        "run",
+        "check",
+        "config",
+        "stats",
+        "append",
+        "read",
+        "inspect",
+        "verify",
+        "deadletter",
+        "demo",
     ];
     assert_eq!(verbs, known);
     for verb in &verbs {
@@ -75,7 +84,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         if verb != "demo" {
             refused(&[&verb], " is missing");
         }
-        let many = [&verb, "one", "two", "three"];
+        let many = [&verb, "one", "two", "three", "four"];
         refused(&many, "one argument too many");
     }
     refused(&["append", "forebay.json"], "STREAM is missing");

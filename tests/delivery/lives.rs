@@ -1,11 +1,12 @@
 //! Whole lives of a store: sinks that do anything, crashes of the process, power cuts, clean stops, other
-//! batch sizes. In the end each record that was durable was accepted or is counted as a gap.
+//! batch sizes. In the end each record that was durable was accepted, is a dead letter, or is counted as a
+//! gap.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use forebay::counters::SinkStats;
+use forebay::counters::{Place, SinkStats};
 use forebay::sink::Link;
 
 use super::Bench;
@@ -54,8 +55,12 @@ fn vary(to: &mut To, random: &mut Random) {
     to.options.bytes_max = u32::try_from(1 + random.below(40_000)).unwrap();
     to.options.linger = Duration::from_millis(random.below(3000));
     to.options.seed = random.next();
+    let retries = u32::try_from(random.below(5)).unwrap();
+    to.options.retries_max = Some(retries).filter(|_| random.chance(3));
+    let is_picky = random.chance(3);
     to.script.set_limits(|limits| {
         limits.answer_timeout = Duration::from_secs(1 + random.below(20));
+        limits.record_bytes_max = if is_picky { 5000 } else { u32::MAX };
     });
 }
 
@@ -64,28 +69,39 @@ fn vary(to: &mut To, random: &mut Random) {
 struct Books {
     accepted: BTreeSet<u64>,
     gaps: BTreeSet<u64>,
+    dead: BTreeSet<u64>,
+}
+
+/// What is known of a sink's run when it ends.
+struct Ended {
+    start: Place,
+    position: u64,
+    accepted: Vec<u64>,
+    sink: SinkStats,
 }
 
 impl Books {
     /// Closes the books of a run in which the cursor went from `start` to `position`; `done` of what lies
     /// between had been accepted before. Whatever it passed it delivered, or counted.
-    fn close(
-        &mut self,
-        start: u64,
-        position: u64,
-        done: &[(u64, u64)],
-        new: &[u64],
-        sink: &SinkStats,
-    ) {
-        let accepted: BTreeSet<u64> = new.iter().copied().collect();
+    /// `dead` became letters in that run.
+    fn close(&mut self, ended: &Ended, dead: &[u64]) {
+        let Ended { start, sink, .. } = ended;
+        let accepted: BTreeSet<u64> = ended.accepted.iter().copied().collect();
         assert_eq!(
             accepted.len(),
-            new.len(),
+            ended.accepted.len(),
             "nothing is accepted twice in one run"
         );
+        let done = &start.intervals;
+        let is_known = |offset: &u64| accepted.contains(offset) || dead.contains(offset);
+        assert!(
+            accepted.iter().all(|offset| !dead.contains(offset)),
+            "what is accepted is not given up in the same run"
+        );
+        assert!(sink.failed_total <= dead.len() as u64, "letters first");
         let is_done = |offset: &u64| done.iter().any(|(from, to)| (*from..*to).contains(offset));
-        let passed = start..position;
-        let gaps = passed.filter(|offset| !accepted.contains(offset) && !is_done(offset));
+        let passed = start.position..ended.position;
+        let gaps = passed.filter(|offset| !is_known(offset) && !is_done(offset));
         let gaps: BTreeSet<u64> = gaps.collect();
         let skipped = sink.dropped_total + sink.dropped_never_durable;
         assert_eq!(
@@ -94,6 +110,7 @@ impl Books {
             "each gap is counted once: {sink:?}"
         );
         self.accepted.extend(accepted);
+        self.dead.extend(dead);
         self.gaps.extend(gaps);
     }
 }
@@ -108,7 +125,9 @@ fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: boo
         .iter()
         .map(|to| to.script.accepted().len())
         .collect();
+    let known = bench.run.session.letters().len();
     let mut on = true;
+    let mut ended = Vec::new();
     if random.chance(2) && !is_last {
         bench.disk.set_fuel(random.below(200));
     }
@@ -132,7 +151,7 @@ fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: boo
     if on && (is_last || random.chance(3)) {
         bench.run.close(&mut bench.oracle);
     }
-    for (index, place) in starts.iter().enumerate() {
+    for (index, place) in starts.into_iter().enumerate() {
         let accepted = bench.to[index].script.accepted()[counts[index]..].to_vec();
         let sink = bench.run.sink_stats(index);
         let end = bench.run.session.board.cursor(index).place().unwrap();
@@ -143,13 +162,12 @@ fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: boo
         };
         let passed = accepted.iter().filter(is_passed).count() as u64;
         assert!((passed..=accepted.len() as u64).contains(&sink.exported_total));
-        books[index].close(
-            place.position,
-            end.position,
-            &place.intervals,
-            &accepted,
-            &sink,
-        );
+        ended.push(Ended {
+            start: place,
+            position: end.position,
+            accepted,
+            sink,
+        });
     }
     bench.oracle.end_run();
     let board = bench.run.board();
@@ -166,9 +184,16 @@ fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: boo
         Delivery::open_on(board, disk, clock, setup, &bench.to)
     };
     bench.run = run.expect("nothing fails at open");
+    let letters = bench.run.session.letters();
+    for (index, ended) in ended.iter().enumerate() {
+        let name = bench.to[index].name;
+        let new = letters[known..].iter().filter(|dead| dead.sink == name);
+        let dead: Vec<u64> = new.map(|dead| dead.offset).collect();
+        books[index].close(ended, &dead);
+    }
 }
 
-fn life(seed: u64) -> (usize, usize) {
+fn life(seed: u64) -> (usize, usize, usize) {
     let mut random = Random::new(seed);
     let setup = Setup {
         drop_oldest: random.below(3) > 0,
@@ -189,6 +214,7 @@ fn life(seed: u64) -> (usize, usize) {
         for (offset, fate) in bench.oracle.fates() {
             let is_there = books.accepted.contains(&offset);
             let is_gap = books.gaps.contains(&offset);
+            let is_there = is_there || books.dead.contains(&offset);
             if fate == Fate::Promised {
                 assert!(is_there || is_gap, "the durable record {offset} is nowhere");
                 assert!(is_there || setup.drop_oldest, "record {offset} was dropped");
@@ -199,26 +225,31 @@ fn life(seed: u64) -> (usize, usize) {
     (
         sum(|books| books.accepted.len()),
         sum(|books| books.gaps.len()),
+        sum(|books| books.dead.len()),
     )
 }
 
 /// `G-066`, `G-098`, `G-099`, `L-72`, `L-74`, `L-75`, `L-85`, `L-101`, `L-107`: everything that was durable is
-/// delivered at least once and in order, or, where the oldest may go, counted as a gap: in each run every
-/// offset that a cursor passes is one or the other. (The order is checked by the sink, batch by batch.)
+/// delivered at least once and in order, or a dead letter, or, where the oldest may go, counted as a gap: in
+/// each run every offset that a cursor passes is one of these. (The order is checked by the sink, batch by batch.)
 #[test]
 fn each_durable_record_is_accepted_or_counted() {
     let first = seed(1);
     let lives = std::env::var("LIVES").ok();
     let lives = lives.and_then(|lives| lives.parse().ok()).unwrap_or(500);
-    let mut sums = (0, 0);
+    let mut sums = (0, 0, 0);
     for seed in first..first + lives {
         match catch_unwind(AssertUnwindSafe(|| life(seed))) {
-            Ok((accepted, gaps)) => sums = (sums.0 + accepted, sums.1 + gaps),
+            Ok((accepted, gaps, dead)) => {
+                sums = (sums.0 + accepted, sums.1 + gaps, sums.2 + dead);
+            }
             Err(panic) => {
                 eprintln!("SEED={seed}");
                 resume_unwind(panic);
             }
         }
     }
-    println!("{lives} lives: {} accepted, {} gaps", sums.0, sums.1);
+    let (accepted, gaps, dead) = sums;
+    assert!(dead > 0, "some are given up");
+    println!("{lives} lives: {accepted} accepted, {gaps} gaps, {dead} dead letters");
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use forebay::clock::Clock;
 use forebay::counters::SinkState;
 use forebay::sink::Link;
 
@@ -203,32 +202,4 @@ fn a_sink_that_blocks_gets_again_what_it_did_not_answer_for() {
     let sink = bench.run.sink_stats(0);
     assert_eq!(sink.panics_total, 1);
     assert_eq!(sink.last_export_error.as_str(), "no route");
-}
-
-/// `L-85`, `L-107`: there are no dead letters yet, so a record that can never be accepted is held and
-/// offered again, what comes later waits, and whoever looks sees why. Nothing is lost.
-#[test]
-fn a_rejected_record_is_held_and_offered_again() {
-    let mut bench = Bench::new(8);
-    let poison = [ACCEPT, Say::Reject("field x is missing"), ACCEPT];
-    bench.script().then(Plan::says(&poison));
-    bench.script().set(Plan::says(&poison[1..2]));
-    bench.append(30);
-    bench.pass(Duration::from_secs(300));
-    let requests = bench.script().requests();
-    let poisoned: Vec<u64> = requests[0].iter().copied().skip(1).step_by(3).collect();
-    assert!(requests.len() > 5, "it is offered again");
-    assert!(requests[1..].iter().all(|offsets| *offsets == poisoned));
-    let stats = bench.stats();
-    assert_eq!(stats.sinks[0].state, SinkState::Config);
-    assert_eq!(
-        stats.sinks[0].last_export_error.as_str(),
-        "field x is missing"
-    );
-    assert_eq!((stats.dropped_total, stats.failed_total), (0, 0));
-    bench.script().set(Plan::accept());
-    bench.drain();
-    bench.assert_accepted_once(0..30);
-    assert_eq!(bench.stats().sinks[0].state, SinkState::Idle);
-    assert!(bench.run.session.clock.mono() > bench.script().times()[0]);
 }

@@ -1,13 +1,17 @@
 //! Delivery with real threads.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use forebay::clock::System;
 use forebay::counters::{SinkState, Stats};
-use forebay::sink::Blocking;
-use forebay::{Code, Engine};
+use forebay::log::{BatchBuffer, View};
+use forebay::sink::{Blocking, Outcome};
+use forebay::storage::Real;
+use forebay::syncer::{LETTERS_DIR, Letter};
+use forebay::{Code, Engine, Record};
 
 use crate::common::collect::{Collect, callback_stream};
 use crate::common::{LIMIT, Scratch, wait_until};
@@ -201,4 +205,67 @@ fn a_sink_that_blocks_for_ever_holds_up_nobody() {
     drop(release);
     engine.close(LIMIT).expect("now it ends");
     assert_eq!(stream.stats().durable_offset, 100);
+}
+
+/// `G-052`, `L-S10`: with threads and a real disk: what is rejected is durable as a letter, with all that it
+/// had, before it is counted; others come through, and an idle stream has no letters.
+#[test]
+fn what_a_sink_rejects_lies_beside_the_stream() {
+    let scratch = Scratch::new("letters");
+    let open = || {
+        let sink = Collect::with(|batch, answer| {
+            for (index, record) in batch.iter().enumerate() {
+                if record.payload.starts_with(b"bad") {
+                    answer.set(index, Outcome::Rejected("bad begins it"));
+                }
+            }
+        });
+        let config = scratch.config(&callback_stream(""));
+        Engine::open(&config.with_sink("test", Blocking::new(sink))).unwrap()
+    };
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    stream.append(b"k", 1, b"good").unwrap();
+    wait_until("delivery", || stream.stats().exported_total == 1);
+    let path = scratch.join("data/telemetry").join(LETTERS_DIR);
+    assert!(!path.exists(), "nothing is made for nothing");
+    for n in 0..300u64 {
+        let payload = if n % 3 == 0 { "bad" } else { "good" };
+        let record = Record {
+            properties: &[("unit", b"bar")],
+            ..Record::new(b"k", n, payload.as_bytes())
+        };
+        stream.append_record(&record).unwrap();
+    }
+    wait_until("delivery", || stream.stats().backlog == 0);
+    let stats = stream.stats();
+    assert_eq!((stats.exported_total, stats.failed_total), (201, 100));
+    assert_eq!(stats.dead_letters_total, 100);
+    engine.close(LIMIT).unwrap();
+    // The next engine goes on in the same log.
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    stream.append(b"k", 300, b"bad").unwrap();
+    wait_until("delivery", || stream.stats().failed_total == 1);
+    let view = View::open(&path, Arc::new(Real), Arc::new(System::new())).unwrap();
+    assert!(view.summary().is_live);
+    let mut batch = BatchBuffer::new(1000, 1 << 20, 1 << 20).unwrap();
+    view.reader()
+        .unwrap()
+        .read(0, u64::MAX, &mut batch)
+        .unwrap();
+    let letters = batch.entries().iter().map(|entry| batch.view(entry));
+    let letters: Vec<_> = letters
+        .map(|record| Letter::read(record).unwrap())
+        .collect();
+    assert_eq!(letters.len(), 101);
+    for (n, letter) in letters.iter().enumerate() {
+        let n = n as u64;
+        assert_eq!((letter.record.time_ms, letter.offset), (n * 3, n * 3 + 1));
+        assert_eq!((letter.sink, letter.reason), ("callback", "bad begins it"));
+        assert!(letter.time_ms >= letter.appended_ms && letter.appended_ms > 0);
+        let unit: Vec<_> = letter.properties().collect();
+        assert_eq!(unit.len(), usize::from(n < 100));
+    }
+    engine.close(LIMIT).unwrap();
 }

@@ -46,6 +46,7 @@ impl To {
                 bytes_max: 20_000,
                 body_len_max: BODY_MAX,
                 linger: Duration::from_millis(200),
+                retries_max: None,
                 backoff_base: Duration::from_millis(50),
                 backoff_max: Duration::from_secs(30),
                 seed,
@@ -128,13 +129,18 @@ impl Delivery {
         panic!("it spins");
     }
 
-    /// What threads wake each other for: the durable mark and the cursors.
-    fn marks(&self) -> (u64, Vec<u64>) {
+    /// What threads wake each other for: the durable mark, the cursors and the letters.
+    fn marks(&self) -> (u64, Vec<u64>, Vec<u64>) {
         let positions = self
             .lines
             .iter()
             .map(|line| line.exporter.cursor().position());
-        (self.session.log().durable(), positions.collect())
+        let turns = self.session.boxes.iter().map(|letters| letters.turns());
+        (
+            self.session.log().durable(),
+            positions.collect(),
+            turns.collect(),
+        )
     }
 
     fn next(&self) -> Mono {
@@ -290,7 +296,9 @@ fn line(session: &Session, index: usize, to: &To, clock: &Arc<SimClock>) -> Line
         clock.clone(),
         waker,
         orders.clone(),
+        session.boxes[index].clone(),
     );
+    to.script.set_gives_up(to.options.retries_max.is_some());
     Line {
         exporter: exporter.unwrap(),
         orders,

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod delivery;
+pub mod letters;
 pub mod oracle;
 pub mod random;
 pub mod session;

@@ -12,10 +12,11 @@ use forebay::record::Record;
 use forebay::ring::{self, Ring};
 use forebay::segment::Io;
 use forebay::storage::Memory;
-use forebay::syncer::{self, Orders, Stream, Syncer};
+use forebay::syncer::{self, LetterBox, Orders, Stream, Syncer};
 use forebay::watermark::Waker;
 
 use super::clock::SimClock;
+use super::letters::with_letters;
 use super::oracle::Oracle;
 use super::random::Random;
 use super::storage::SimDisk;
@@ -39,6 +40,8 @@ pub struct Session {
     /// What the syncer's last turn left to wait for.
     pub next: syncer::Next,
     pub gaps: Vec<Gap>,
+    /// One for each cursor.
+    pub boxes: Vec<Arc<LetterBox>>,
     batch: BatchBuffer,
 }
 
@@ -51,6 +54,7 @@ pub struct Setup {
     pub free_bytes_min: u64,
     pub io: Io,
     pub checkpoint_interval: Duration,
+    pub letters_budget: u64,
 }
 
 pub const SETUP: Setup = Setup {
@@ -60,6 +64,7 @@ pub const SETUP: Setup = Setup {
     free_bytes_min: 0,
     io: Io::Write,
     checkpoint_interval: CHECKPOINT_INTERVAL,
+    letters_budget: 16 << 20,
 };
 
 /// The name of a cursor, and whether a new one starts at the newest record.
@@ -155,8 +160,11 @@ impl Session {
                 checkpoint_interval: setup.checkpoint_interval,
             },
         );
+        let (stream, boxes) =
+            with_letters(stream, disk, clock, setup, cursors.len(), &opened.board)?;
         let orders = Arc::new(Orders::default());
         Some(Self {
+            boxes,
             disk: disk.clone(),
             clock: clock.clone(),
             ring,

@@ -161,6 +161,10 @@ pub struct State {
     pub abandoned: Vec<Ticket>,
     pub polls: u64,
     pub closes: u64,
+    /// What was rejected.
+    pub rejected: Vec<u64>,
+    /// Records may be given up that were not.
+    gives_up: bool,
     faults: Vec<String>,
 }
 
@@ -184,6 +188,8 @@ impl Default for Script {
             abandoned: Vec::new(),
             polls: 0,
             closes: 0,
+            rejected: Vec::new(),
+            gives_up: false,
             faults: Vec::new(),
         })))
     }
@@ -225,6 +231,11 @@ impl Script {
             script: self.clone(),
             clock: clock.clone(),
         }
+    }
+
+    /// Records may be given up that this sink did not reject.
+    pub fn set_gives_up(&self, gives_up: bool) {
+        self.state().gives_up = gives_up;
     }
 
     /// The offsets of all batches.
@@ -294,7 +305,8 @@ impl State {
         let (offsets, limits) = (&request.offsets, self.limits);
         let rises = offsets.is_sorted_by(|a, b| a < b);
         let is_same = self.open.iter().eq(offsets);
-        let is_new = self.open.is_empty() && self.newest < offsets.first().copied();
+        let is_new =
+            (self.open.is_empty() || self.gives_up) && self.newest < offsets.first().copied();
         if !rises || offsets.is_empty() || !(is_same || is_new) {
             let open = &self.open;
             let text = format!("{offsets:?} comes while {open:?} is open");
@@ -312,6 +324,9 @@ impl State {
             self.fault("a second batch comes while one is under way");
         }
         // Sinks that block are given none.
+        if is_new {
+            self.open.clear();
+        }
         self.ticket = Some(ticket).filter(|ticket| *ticket != Ticket::default());
         self.newest = self.newest.max(request.offsets.last().copied());
         self.open.extend(&request.offsets);
@@ -320,6 +335,10 @@ impl State {
     }
 
     fn note(&mut self, offset: u64, say: Say, now: Mono) {
+        if matches!(say, Say::Reject(_)) {
+            self.open.remove(&offset);
+            self.rejected.push(offset);
+        }
         if say == Say::Accept {
             self.open.remove(&offset);
             self.accepted.push((now, offset));

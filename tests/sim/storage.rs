@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use forebay::format::{Checkpoint, PAGE_SIZE, PageHeader};
@@ -15,7 +16,13 @@ use forebay::storage::{Dir, Entry, File, Window};
 
 use super::random::Random;
 
+mod window;
+
+use window::SimWindow;
+
 pub const SECTOR: usize = 512;
+/// How the names of files in the directory of the dead letters begin.
+const LETTERS: &str = "dead-letters/";
 
 /// What is done differently from what the engine asked, to show that the checks would see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +177,12 @@ impl SimDisk {
 
     /// What the files take on disk together.
     pub fn allocated(&self) -> u64 {
-        self.world().allocated()
+        let world = self.world();
+        let names = world.live_names.iter();
+        names
+            .filter(|(name, _)| !name.starts_with(LETTERS))
+            .map(|(_, id)| world.contents[*id].allocated)
+            .sum()
     }
 
     /// The disk has so many bytes. Nothing but what is asked about its room depends on it.
@@ -195,7 +207,27 @@ impl SimDisk {
         Arc::new(SimDir {
             disk: self.clone(),
             session: self.world().session,
+            prefix: "",
         })
+    }
+
+    /// The directory of the dead letters in it.
+    pub fn letters_dir(&self) -> Arc<dyn Dir> {
+        Arc::new(SimDir {
+            disk: self.clone(),
+            session: self.world().session,
+            prefix: LETTERS,
+        })
+    }
+
+    /// What lies in there.
+    pub fn letters_names(&self) -> Vec<String> {
+        let world = self.world();
+        let names = world.live_names.keys();
+        names
+            .filter(|name| name.starts_with(LETTERS))
+            .cloned()
+            .collect()
     }
 
     /// Changes durable bytes of a file: damage.
@@ -209,7 +241,12 @@ impl SimDisk {
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.world().live_names.keys().cloned().collect()
+        let world = self.world();
+        let names = world.live_names.keys();
+        names
+            .filter(|name| !name.starts_with(LETTERS))
+            .cloned()
+            .collect()
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {
@@ -395,6 +432,7 @@ impl Content {
 struct SimDir {
     disk: SimDisk,
     session: u64,
+    prefix: &'static str,
 }
 
 impl SimDir {
@@ -411,13 +449,18 @@ impl SimDir {
             disk: self.disk.clone(),
             session: self.session,
             id,
+            has_lock: Arc::default(),
         })
     }
 
-    fn id_of(world: &World, name: &str) -> io::Result<usize> {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn id_of(&self, world: &World, name: &str) -> io::Result<usize> {
         world
             .live_names
-            .get(name)
+            .get(&self.name(name))
             .copied()
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -430,29 +473,33 @@ impl Dir for SimDir {
             let content = &world.contents[*id];
             let size = content.live.len() as u64;
             Entry {
-                name: name.clone(),
+                name: name[self.prefix.len()..].to_owned(),
                 size,
                 allocated: content.allocated,
             }
         };
-        Ok(world.live_names.iter().map(entry).collect())
+        let is_here = |(name, _): &(&String, &usize)| {
+            let rest = name.strip_prefix(self.prefix);
+            rest.is_some_and(|rest| !rest.contains('/'))
+        };
+        Ok(world.live_names.iter().filter(is_here).map(entry).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut world = self.world()?;
         world.tick()?;
-        if world.live_names.contains_key(name) {
+        if world.live_names.contains_key(&self.name(name)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         world.contents.push(Content::default());
         let id = world.contents.len() - 1;
-        world.live_names.insert(name.to_owned(), id);
+        world.live_names.insert(self.name(name), id);
         Ok(self.file(id))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let world = self.world()?;
-        Ok(self.file(Self::id_of(&world, name)?))
+        Ok(self.file(self.id_of(&world, name)?))
     }
 
     fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -462,17 +509,17 @@ impl Dir for SimDir {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.tick()?;
-        let id = Self::id_of(&world, from)?;
-        world.live_names.remove(from);
-        world.live_names.insert(to.to_owned(), id);
+        let id = self.id_of(&world, from)?;
+        world.live_names.remove(&self.name(from));
+        world.live_names.insert(self.name(to), id);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.tick()?;
-        Self::id_of(&world, name)?;
-        world.live_names.remove(name);
+        self.id_of(&world, name)?;
+        world.live_names.remove(&self.name(name));
         Ok(())
     }
 
@@ -480,7 +527,13 @@ impl Dir for SimDir {
         let mut world = self.world()?;
         world.tick()?;
         if world.control != Control::NoDirSync {
-            world.durable_names = world.live_names.clone();
+            // Each directory on its own.
+            let is_here = |name: &String| name.starts_with(LETTERS) != self.prefix.is_empty();
+            let world = &mut *world;
+            world.durable_names.retain(|name, _| !is_here(name));
+            let live = world.live_names.iter().filter(|(name, _)| is_here(name));
+            let live = live.map(|(name, id)| (name.clone(), *id));
+            world.durable_names.extend(live);
         }
         Ok(())
     }
@@ -509,6 +562,20 @@ struct SimFile {
     disk: SimDisk,
     session: u64,
     id: usize,
+    has_lock: Arc<AtomicBool>,
+}
+
+impl Drop for SimFile {
+    /// The last user of a file gives its lock back.
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.has_lock) == 1
+            && self.has_lock.load(Ordering::Relaxed)
+            && let Ok(mut world) = self.disk.0.lock()
+            && world.session == self.session
+        {
+            world.contents[self.id].locked = false;
+        }
+    }
 }
 
 impl SimFile {
@@ -610,10 +677,10 @@ impl File for SimFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         let mut world = self.world()?;
-        Ok(!std::mem::replace(
-            &mut world.contents[self.id].locked,
-            true,
-        ))
+        let locked = &mut world.contents[self.id].locked;
+        let is_taken = !std::mem::replace(locked, true);
+        self.has_lock.fetch_or(is_taken, Ordering::Relaxed);
+        Ok(is_taken)
     }
 
     fn is_locked(&self) -> io::Result<bool> {
@@ -627,23 +694,5 @@ impl File for SimFile {
             position,
             len,
         }))
-    }
-}
-
-struct SimWindow {
-    file: SimFile,
-    position: u64,
-    len: usize,
-}
-
-impl Window for SimWindow {
-    fn write_at(&mut self, bytes: &[u8], position: u64) {
-        assert!(self.holds(position, bytes.len()));
-        // A store into memory cannot fail; when the power is off it changes nothing.
-        let _ = self.file.write_at(bytes, position);
-    }
-
-    fn holds(&self, position: u64, len: usize) -> bool {
-        position >= self.position && position + len as u64 <= self.position + self.len as u64
     }
 }

@@ -37,7 +37,7 @@ stream | sinks | {} | must be an array
 stream | buffer | 5 | must be an object
 stream | batch | [] | must be an object
 stream | delivery | "x" | must be an object
-stream | deadLetters | {"maxBytes":16777216} | not available in this version
+stream | deadLetters | 16777216 | must be an object
 buffer | type | "tape" | must be "disk" or "memory"
 buffer | type | 5 | must be "disk" or "memory"
 buffer | path | 5 | must be a string
@@ -94,7 +94,7 @@ batch | compression | "zstd" | not available in this version
 delivery | maxRetries | -2 | must be -1 or 0..=4294967295
 delivery | maxRetries | -1.5 | must be -1 or 0..=4294967295
 delivery | maxRetries | "all" | must be -1 or 0..=4294967295
-delivery | maxRetries | 10 | not available in this version
+delivery | maxRetries | 4294967296 | must be -1 or 0..=4294967295
 delivery | backoffBaseMs | 0 | must be 1..=86400000
 delivery | backoffMaxMs | 49 | must be 50..=86400000
 delivery | pollIntervalMs | 0 | must be 1..=86400000
@@ -103,6 +103,8 @@ delivery | ordering | "perKey" | not available in this version
 delivery | maxInFlight | 0 | must be 1..=8
 delivery | maxInFlight | 9 | must be 1..=8
 delivery | maxInFlight | 2 | not available in this version
+deadLetters | maxBytes | 8392703 | must be 8392704..=70368744177664
+deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "redis" | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "kinesis" | this build does not have the feature "kinesis"
