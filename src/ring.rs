@@ -200,7 +200,9 @@ impl Ring {
             let bytes = end.wrapping_sub(released);
             let records = number.wrapping_sub(low(first)).wrapping_add(1);
             if bytes > self.options.size || records > self.options.records_max {
-                let now = cells.claim().load(Relaxed);
+                // By a read-modify-write, which sees the newest: a load may see the stale one again,
+                // when of what was released since only the offset is seen.
+                let now = cells.claim().fetch_add(0, Relaxed);
                 if now == claim {
                     return Err(Refusal::Full);
                 }

@@ -19,10 +19,14 @@ use loom::sync::atomic::AtomicU32;
 use loom::thread;
 
 fn ring(size: u32, waker: &Arc<Waker>) -> (Arc<Ring>, Consumer) {
-    let memory = Memory::private(Ring::memory_len(size, 2)).unwrap();
+    ring_of(size, 2, waker)
+}
+
+fn ring_of(size: u32, records_max: u32, waker: &Arc<Waker>) -> (Arc<Ring>, Consumer) {
+    let memory = Memory::private(Ring::memory_len(size, records_max)).unwrap();
     let options = Options {
         size,
-        records_max: 2,
+        records_max,
         body_len_max: size / 4,
         first_offset: 0,
     };
@@ -95,6 +99,28 @@ fn reuse() {
             assert_eq!(take(&mut consumer), Some((2, 3)));
             assert_eq!(take(&mut consumer), Some((3, 4)));
         }
+    });
+}
+
+/// A producer had read the claim, then other records were claimed, taken and released. When of the release
+/// it saw the offset only, the ring looked full, and looking once more at the claim by a load could see the
+/// old one again: the record was refused with nearly all of the ring free.
+fn stale_claim() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (ring, mut consumer) = ring_of(128, 4, &waker);
+        let producers = [&[1u8, 2][..], &[3]].map(|bytes| {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                for byte in bytes {
+                    append(&ring, *byte).expect("there is always room");
+                }
+            })
+        });
+        take(&mut consumer);
+        take(&mut consumer);
+        consumer.release();
+        producers.map(|producer| producer.join().unwrap());
     });
 }
 
@@ -182,6 +208,7 @@ fn watermark() {
 fn all() {
     two_producers();
     reuse();
+    stale_claim();
     no_lost_wake_up();
     no_lost_demand();
     watermark();
