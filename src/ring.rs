@@ -38,9 +38,10 @@ use std::sync::atomic::Ordering;
 
 use crate::record::Record;
 use crate::storage::Memory;
-use crate::watermark::Waker;
 use crate::watermark::seam::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::watermark::{Waker, Watermark};
 
+mod batch;
 mod cells;
 mod consumer;
 pub mod order;
@@ -63,6 +64,8 @@ pub enum Refusal {
     Full,
     /// The record is longer than the stream allows.
     TooLong,
+    /// The batch is larger than a ring takes at once, even when it is empty.
+    BatchTooLarge,
     /// The ring was closed.
     Closed,
     /// The engine is poisoned.
@@ -94,6 +97,8 @@ pub struct Ring {
     /// Wake-ups by producers, for the tests that count them.
     wakes: AtomicU32,
     waker: Arc<Waker>,
+    /// The first offset that was not released: whoever waits for room waits here.
+    released: Watermark,
 }
 
 /// What the syncer is to be woken for.
@@ -143,6 +148,7 @@ impl Ring {
             demand: AtomicU64::new(0),
             wakes: AtomicU32::new(0),
             waker,
+            released: Watermark::new(options.first_offset),
         });
         let consumer = Consumer::new(Arc::clone(&ring));
         (ring, consumer)
@@ -155,16 +161,9 @@ impl Ring {
         if body_len > self.options.body_len_max as usize {
             return Err(Refusal::TooLong);
         }
-        #[allow(clippy::cast_possible_truncation)] // at most a quarter of a ring of at most 1 GiB
-        let size = (HEADER_LEN + body_len).next_multiple_of(8) as u32;
-        let claimed = self.claim(size)?;
-        self.fill(&claimed, record);
-        let number = low(claimed.offset);
-        // Release: pairs with the consumer's load in `take`; publishes everything that `fill` wrote.
-        let commit = order::at(Spot::Commit, Release);
-        self.cells
-            .slot(number)
-            .store(pack(claimed.start, number) | COMMITTED, commit);
+        let claimed = self.claim(size_of(body_len))?;
+        self.fill(claimed.start, record);
+        self.commit(claimed.start, low(claimed.offset));
         self.wake_if_due(claimed.half_full);
         Ok(claimed.offset)
     }
@@ -172,6 +171,32 @@ impl Ring {
     /// Takes a place for `size` bytes and a number, in one step.
     #[inline]
     fn claim(&self, size: u32) -> Result<Claimed, Refusal> {
+        self.claim_places(1, |position| {
+            let start = self.start_of(position, size);
+            (start, start.wrapping_add(size))
+        })
+    }
+
+    /// Where a record of `size` bytes starts that comes behind `position`: there, or at the ring's start
+    /// again.
+    #[inline]
+    fn start_of(&self, position: u32, size: u32) -> u32 {
+        let left = self.options.size - (position & (self.options.size - 1));
+        if left < size {
+            position.wrapping_add(left)
+        } else {
+            position
+        }
+    }
+
+    /// Takes `count` numbers and the bytes that `place` says, in one step: it gets the position behind the
+    /// last claim, and returns where the new one starts and ends.
+    #[inline]
+    fn claim_places(
+        &self,
+        count: u32,
+        place: impl Fn(u32) -> (u32, u32),
+    ) -> Result<Claimed, Refusal> {
         let cells = &self.cells;
         let mut claim = cells.claim().load(Relaxed);
         loop {
@@ -183,13 +208,7 @@ impl Ring {
                 });
             }
             let (position, number) = unpack(claim);
-            let left = self.options.size - (position & (self.options.size - 1));
-            let start = if left < size {
-                position.wrapping_add(left)
-            } else {
-                position
-            };
-            let end = start.wrapping_add(size);
+            let (start, end) = place(position);
             // Acquire: pairs with the store in `release`; what the consumer read of these bytes it read
             // before this producer writes there.
             let released = cells
@@ -198,7 +217,7 @@ impl Ring {
             // Not older than the position above, so less than a ring of records behind the claim.
             let first = cells.released_offset().load(Relaxed);
             let bytes = end.wrapping_sub(released);
-            let records = number.wrapping_sub(low(first)).wrapping_add(1);
+            let records = number.wrapping_sub(low(first)).wrapping_add(count);
             if bytes > self.options.size || records > self.options.records_max {
                 // By a read-modify-write, which sees the newest: a load may see the stale one again,
                 // when of what was released since only the offset is seen.
@@ -214,7 +233,7 @@ impl Ring {
             // or after this one in the claim's own order. Before: this producer sees the flag that was
             // raised before it. After: the syncer sees this claim.
             let taken = order::at(Spot::ClaimTaken, Acquire);
-            let next = pack(end, number.wrapping_add(1));
+            let next = pack(end, number.wrapping_add(count));
             match cells
                 .claim()
                 .compare_exchange_weak(claim, next, taken, Relaxed)
@@ -223,7 +242,7 @@ impl Ring {
                 Ok(_) => {
                     let half_full =
                         bytes >= self.options.size / 2 || records > self.options.records_max / 2;
-                    let offset = first + u64::from(records - 1);
+                    let offset = first + u64::from(records - count);
                     return Ok(Claimed {
                         start,
                         offset,
@@ -236,14 +255,14 @@ impl Ring {
 
     /// Writes header and body into claimed bytes.
     #[inline]
-    fn fill(&self, claimed: &Claimed, record: &Record<'_>) {
+    fn fill(&self, start: u32, record: &Record<'_>) {
         let mut header = [0u8; HEADER_LEN];
         header[..8].copy_from_slice(&record.time_ms.to_le_bytes());
         header[8..].copy_from_slice(&Lengths::of(record).encode());
-        let mut at = claimed.start;
+        let mut at = start;
         let mut put = |bytes: &[u8]| {
-            // SAFETY: invariant 1: `claim` gave this call alone as many bytes from `start` on as header
-            // and body have, and they do not wrap (invariant 2).
+            // SAFETY: invariant 1: a claim gave the calling thread alone as many bytes from `start` on
+            // as header and body have, and they do not wrap (invariant 2).
             unsafe { self.cells.write(at, bytes) };
             #[allow(clippy::cast_possible_truncation)] // a part of a body of less than 1 GiB
             let len = bytes.len() as u32;
@@ -251,6 +270,16 @@ impl Ring {
         };
         put(&header);
         record.write_body(put);
+    }
+
+    /// Hands the record at `start` over to the consumer.
+    #[inline]
+    fn commit(&self, start: u32, number: u32) {
+        // Release: pairs with the consumer's load in `take`; publishes everything that `fill` wrote.
+        let commit = order::at(Spot::Commit, Release);
+        self.cells
+            .slot(number)
+            .store(pack(start, number) | COMMITTED, commit);
     }
 
     /// Wakes the syncer if it sleeps and this is what it wants to be woken for.
@@ -296,11 +325,19 @@ impl Ring {
     /// Takes no record from now on. What was claimed before is still taken by the consumer.
     pub fn close(&self) {
         self.cells.claim().fetch_or(CLOSED, AcqRel);
+        self.released.close();
     }
 
     /// Refuses everything from now on with [`Refusal::Poisoned`].
     pub fn poison(&self) {
         self.cells.claim().fetch_or(POISONED, AcqRel);
+        self.released.close();
+    }
+
+    /// The first offset that was not released. Who found no room waits for it to move; it is closed with
+    /// the ring.
+    pub fn released(&self) -> &Watermark {
+        &self.released
     }
 
     /// How often producers woke the syncer.
@@ -314,7 +351,7 @@ impl Ring {
     }
 }
 
-/// A place and a number.
+/// A place and the first number.
 struct Claimed {
     start: u32,
     offset: u64,
@@ -363,6 +400,13 @@ impl Lengths {
 /// How many slots a ring for so many records has: a power of two.
 fn slot_count(records_max: u32) -> u32 {
     records_max.next_power_of_two()
+}
+
+/// How many bytes a record with such a body takes in the ring.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // at most a quarter of a ring of at most 1 GiB
+fn size_of(body_len: usize) -> u32 {
+    (HEADER_LEN + body_len).next_multiple_of(8) as u32
 }
 
 /// The low half of an offset: a record's number in the ring.

@@ -6,6 +6,8 @@ mod common;
 
 mod engine {
     mod api;
+    mod batches;
     mod delivery;
     mod durability;
+    mod room;
 }

@@ -68,6 +68,8 @@ pub enum OnFull {
     /// The oldest segment goes.
     #[default]
     DropOldest,
+    /// Who appends waits.
+    Block,
     /// The new record is refused.
     RejectNew,
 }
@@ -95,6 +97,8 @@ pub struct Buffer {
     pub max_disk_bytes: u64,
     /// What happens when there is no room.
     pub on_full: OnFull,
+    /// How long an append waits for room under [`OnFull::Block`]; `None`: as long as it takes.
+    pub block_timeout: Option<Duration>,
     /// When an append is durable.
     pub fsync: Fsync,
     /// The interval of the timer.
@@ -151,9 +155,16 @@ impl StreamConfig {
         if let Some(node) = object.take_set("deadLetters") {
             return Err(unavailable(&node));
         }
-        if buffer.on_full != OnFull::DropOldest
-            && sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None))
-        {
+        let is_only_stored = sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None));
+        if buffer.on_full == OnFull::Block && is_only_stored {
+            let buffer = section(&mut node.object()?, "buffer")?;
+            let on_full = buffer.and_then(|mut buffer| buffer.take_set("onFull"));
+            return Err(on_full
+                .as_ref()
+                .unwrap_or(node)
+                .error("needs a sink that is not \"none\": else nothing ever makes room"));
+        }
+        if buffer.on_full == OnFull::RejectNew && is_only_stored {
             let text = "with no sink but \"none\" nothing is ever acknowledged: when the budget is used \
                         up, onFull \"rejectNew\" refuses everything";
             warnings.push(format!("{}: {text}", node.path()));
@@ -229,10 +240,8 @@ impl Buffer {
         only(object, "type", &[("disk", 0), ("memory", 1)], 0)?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
-        for key in ["maxAgeSecs", "blockTimeoutMs"] {
-            if let Some(node) = take(object, key) {
-                return Err(unavailable(&node));
-            }
+        if let Some(node) = take(object, "maxAgeSecs") {
+            return Err(unavailable(&node));
         }
         if let Some(node) = take(object, "minFreeBytes")
             && node.number(0..=u64::MAX)? > 0
@@ -261,16 +270,19 @@ impl Buffer {
         let budget_min = BUDGET_MIN.max(8 * u64::from(max_record_bytes));
         let default = DISK_BYTES.max(budget_min);
         let max_disk_bytes = number(object, "maxDiskBytes", budget_min, DISK_BYTES_MAX, default)?;
-        let on_full = match take(object, "onFull") {
-            None => OnFull::default(),
-            Some(node) => {
-                let words = [
-                    ("dropOldest", Some(OnFull::DropOldest)),
-                    ("block", None),
-                    ("rejectNew", Some(OnFull::RejectNew)),
-                ];
-                node.word(&words)?.ok_or_else(|| unavailable(&node))?
+        let on_full = take(object, "onFull").map_or(Ok(OnFull::default()), |node| {
+            node.word(&[
+                ("dropOldest", OnFull::DropOldest),
+                ("block", OnFull::Block),
+                ("rejectNew", OnFull::RejectNew),
+            ])
+        })?;
+        let block_timeout = match take(object, "blockTimeoutMs") {
+            Some(node) if on_full != OnFull::Block => {
+                return Err(node.error("is for onFull \"block\" only"));
             }
+            Some(node) => Some(millis(&node, 1)?),
+            None => None,
         };
         let fsync = take(object, "fsync").map_or(Ok(Fsync::default()), |node| {
             node.word(&[
@@ -298,6 +310,7 @@ impl Buffer {
             segment_bytes,
             max_disk_bytes,
             on_full,
+            block_timeout,
             fsync,
             fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,
             sync_timeout: time(object, "syncTimeoutMs", 1, 30_000)?,

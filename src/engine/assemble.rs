@@ -130,8 +130,7 @@ fn add(
         Arc::clone(&shared),
         Arc::clone(&opened.board),
         Arc::clone(&world.clock),
-        stream.buffer.fsync,
-        stream.buffer.sync_timeout,
+        &stream.buffer,
     ));
     for (index, (_, sink)) in sinks.into_iter().enumerate() {
         let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));

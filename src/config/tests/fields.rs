@@ -50,8 +50,9 @@ buffer | maxDiskBytes | 8388607 | must be 8388608..=70368744177664
 buffer | maxDiskBytes | 70368744177665 | must be 8388608..=70368744177664
 buffer | maxAgeSecs | 3600 | not available in this version
 buffer | onFull | "dropNewest" | must be "dropOldest" or "block" or "rejectNew"
-buffer | onFull | "block" | not available in this version
-buffer | blockTimeoutMs | 5 | not available in this version
+buffer | blockTimeoutMs | 0 | must be 1..=86400000
+buffer | blockTimeoutMs | 86400001 | must be 1..=86400000
+buffer | blockTimeoutMs | "1s" | must be 1..=86400000
 buffer | fsync | "never" | must be "always" or "perBatch" or "interval"
 buffer | fsync | true | must be "always" or "perBatch" or "interval"
 buffer | fsyncIntervalMs | 0 | must be 1..=86400000
@@ -222,7 +223,7 @@ fn null_means_the_default() {
             let text = document(place, key, &format!("\"{key}\":null"));
             assert_eq!(
                 meaning(&text),
-                meaning(&document(place, "", "")),
+                meaning(&document(place, key, "")),
                 "{place}.{key}"
             );
         }
