@@ -66,7 +66,12 @@ impl World {
 }
 
 /// An engine with its streams and threads. Dropping it closes it.
+///
+/// It belongs to the process that opened it. In one that is forked from that, appends, flushes and closes
+/// are refused with [`Code::Closed`], and dropping it does nothing: threads are not forked.
 pub struct Engine {
+    /// The process that has its threads.
+    pid: u32,
     streams: Vec<Stream>,
     clock: Arc<dyn Clock>,
     threads: Mutex<Threads>,
@@ -134,6 +139,7 @@ impl Engine {
     fn start(assembly: Assembly, world: &World) -> Result<Self> {
         let is_poisoned = Arc::new(AtomicBool::new(false));
         let engine = Self {
+            pid: std::process::id(),
             streams: assembly.streams,
             clock: Arc::clone(&world.clock),
             threads: Mutex::default(),
@@ -207,6 +213,11 @@ impl Engine {
         self.stream(name).ok().map(|stream| stream.stats())
     }
 
+    /// Whether this process was forked from the one that opened the engine.
+    fn is_inherited(&self) -> bool {
+        std::process::id() != self.pid
+    }
+
     /// A thread of the engine panicked: nothing is promised until it is opened again.
     pub fn is_poisoned(&self) -> bool {
         self.is_poisoned.load(Ordering::Acquire)
@@ -219,6 +230,13 @@ impl Engine {
     /// the medium did not answer; what is not durable by then may still become so. What is stored and
     /// not delivered stays stored.
     pub fn close(&self, timeout: Duration) -> Result<()> {
+        if self.is_inherited() {
+            // Locks may be held for ever by threads that are not here.
+            return Err(Error::refused(
+                Code::Closed,
+                "close: the engine is the parent's",
+            ));
+        }
         let mut threads = self.threads.lock();
         let start = self.clock.mono();
         self.streams.iter().for_each(Stream::close);
@@ -252,6 +270,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            // What is shared with the threads of the parent is left as it is.
+            std::mem::forget(std::mem::take(&mut self.threads));
+            std::mem::forget(std::mem::take(&mut self.streams));
+            return;
+        }
         if let Err(error) = self.close(DROP_TIMEOUT) {
             log::warn!("{error}");
         }

@@ -12,8 +12,9 @@
 //! A producer takes place and number together by one compare-and-swap on `claim`, fills the bytes, and
 //! commits by storing number and place into the slot that its number has. There is no public
 //! reservation: a producer stopped between claim and commit would hold up everybody, so
-//! [`Ring::append`] does all of it in one go. The syncer takes records in the order of their numbers and
-//! gives their bytes back only when they are durable; until then it may go back and take them again.
+//! [`Ring::append`] does all of it in one go; [`Ring::append_batch`] does it for several records by one
+//! claim. The syncer takes records in the order of their numbers and gives their bytes back only when
+//! they are durable; until then it may go back and take them again.
 //!
 //! Claim and commit are those of Aeron's log buffers; that commits stand apart from the bytes, so that
 //! nothing has to be zeroed between two laps and nobody has to get past a claim that was never
@@ -31,7 +32,8 @@
 //! **Threads.** Any number of producers, and one [`Consumer`]. Appending takes no lock, allocates
 //! nothing, and calls the kernel only to wake a sleeping syncer, at most once per sleep.
 //!
-//! **What it does not do.** It does not wait for room, and knows no time and no disk.
+//! **What it does not do.** It does not wait for room, and knows no time and no disk. Who wants to wait
+//! looks at [`Ring::released`], tries, and waits there for it to move.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,6 +56,8 @@ use order::Spot;
 pub const SIZE_MIN: u32 = if cfg!(loom) { 64 } else { 4096 };
 /// See [`SIZE_MIN`].
 pub const SIZE_MAX: u32 = 1 << 30;
+/// What lies in front of slots and records, in bytes: claim, released, and nothing else.
+pub const HEADER_SIZE: usize = cells::HEADER_LEN;
 /// What a record takes in the ring besides its body, before it is rounded up to 8.
 pub const HEADER_LEN: usize = 16;
 
@@ -113,9 +117,11 @@ pub enum Asleep {
     Idle = 2,
 }
 
-/// In the claim word, beside a position that is a multiple of 8.
+/// In the claim word, beside a position that is a multiple of 8. A word of zeros says neither: this process
+/// has the ring from a parent that forked, and its header was wiped.
 const CLOSED: u64 = 1;
 const POISONED: u64 = 2;
+const OPEN: u64 = 4;
 /// In a slot, beside a position that is a multiple of 8: a slot of zeros says nothing.
 const COMMITTED: u64 = 1;
 const FLAGS: u32 = 7;
@@ -129,6 +135,7 @@ impl Ring {
     }
 
     /// A ring on zeroed memory of [`Ring::memory_len`] bytes, and its one consumer. `waker` wakes it.
+    /// Where the first [`HEADER_SIZE`] bytes of it are zero again, the ring is closed.
     pub fn new(memory: Memory, options: Options, waker: Arc<Waker>) -> (Arc<Self>, Consumer) {
         assert!(options.size.is_power_of_two() && options.size >= SIZE_MIN);
         assert!(options.size <= SIZE_MAX && options.records_max > 0);
@@ -140,7 +147,7 @@ impl Ring {
         cells.released_offset().store(options.first_offset, Relaxed);
         cells
             .claim()
-            .store(pack(0, low(options.first_offset)), Release);
+            .store(pack(0, low(options.first_offset)) | OPEN, Release);
         let ring = Arc::new(Self {
             cells,
             options,
@@ -200,11 +207,11 @@ impl Ring {
         let cells = &self.cells;
         let mut claim = cells.claim().load(Relaxed);
         loop {
-            if claim & u64::from(FLAGS) != 0 {
-                return Err(if claim & CLOSED != 0 {
-                    Refusal::Closed
-                } else {
+            if claim & u64::from(FLAGS) != OPEN {
+                return Err(if claim & (CLOSED | POISONED) == POISONED {
                     Refusal::Poisoned
+                } else {
+                    Refusal::Closed
                 });
             }
             let (position, number) = unpack(claim);
@@ -233,7 +240,7 @@ impl Ring {
             // or after this one in the claim's own order. Before: this producer sees the flag that was
             // raised before it. After: the syncer sees this claim.
             let taken = order::at(Spot::ClaimTaken, Acquire);
-            let next = pack(end, number.wrapping_add(count));
+            let next = pack(end, number.wrapping_add(count)) | OPEN;
             match cells
                 .claim()
                 .compare_exchange_weak(claim, next, taken, Relaxed)
@@ -322,6 +329,11 @@ impl Ring {
         }
     }
 
+    /// Whether a parent has opened it that forked this process: then it is closed here, for ever.
+    pub fn is_inherited(&self) -> bool {
+        self.cells.claim().load(Relaxed) & u64::from(FLAGS) == 0
+    }
+
     /// Takes no record from now on. What was claimed before is still taken by the consumer.
     pub fn close(&self) {
         self.cells.claim().fetch_or(CLOSED, AcqRel);
@@ -338,6 +350,11 @@ impl Ring {
     /// the ring.
     pub fn released(&self) -> &Watermark {
         &self.released
+    }
+
+    /// Whether it was poisoned.
+    pub fn is_poisoned(&self) -> bool {
+        self.cells.claim().load(Relaxed) & POISONED != 0
     }
 
     /// How often producers woke the syncer.

@@ -212,6 +212,9 @@ fn new_ring(
     let size = stream.buffer.ring_bytes;
     let memory = Memory::private(Ring::memory_len(size, stream.buffer.max_buffered_records));
     let memory = memory.map_err(|error| Error::io("allocate the ring", error))?;
+    if let Err(error) = memory.wipe_on_fork(ring::HEADER_SIZE) {
+        ::log::debug!("a forked child would append to a ring that nobody empties: {error}");
+    }
     let options = ring::Options {
         size,
         records_max: stream.buffer.max_buffered_records,

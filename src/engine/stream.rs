@@ -15,7 +15,8 @@ use crate::watermark::Waited;
 
 /// A stream: append to it from any thread, watch it. Cheap to clone.
 ///
-/// It outlives its engine: then every append is refused with [`Code::Closed`].
+/// It outlives its engine: then every append is refused with [`Code::Closed`]. So it is in a process that
+/// was forked from the one that opened the engine.
 #[derive(Clone)]
 pub struct Stream(Arc<Core>);
 
@@ -93,13 +94,13 @@ impl Stream {
     ///
     /// The records of a batch take at most a quarter of the ring, each with 16 bytes more and rounded
     /// up to 8, and are at most `maxBufferedRecords`; else [`Code::InvalidArg`]. Other errors are those
-    /// of [`append`](Self::append). After any of [`Code::Full`], [`Code::InvalidArg`], [`Code::Closed`]
-    /// and [`Code::Panic`] none was taken; [`Code::Full`] has asked for the sync that makes room. After a wait for the sync has failed (its text says so), all
-    /// may still become durable; when the power goes before they are, the first of them may remain.
+    /// of [`append`](Self::append). None was taken, unless the text says that they may still become
+    /// durable: then the wait for the sync failed, and when the power goes before it is made up for, the
+    /// first of them may remain. A batch that found no room has asked for the sync that makes some.
     pub fn append_batch(&self, records: &[Record<'_>]) -> Result<Range<u64>> {
         for (index, record) in records.iter().enumerate() {
             if let Err(error) = record.check() {
-                self.0.board.count_rejected(records.len());
+                self.count_rejected(records.len());
                 let text = format!("record {index} of the batch: {error}");
                 return Err(Error::text(error.code(), "", text));
             }
@@ -139,6 +140,12 @@ impl Stream {
     /// Blocks for a sync, at most `timeout`. After [`Code::Timeout`] and [`Code::Io`] it may still become
     /// durable.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
+        if self.0.ring.is_inherited() {
+            return Err(Error::refused(
+                Code::Closed,
+                "flush: the engine is the parent's",
+            ));
+        }
         self.wait(self.0.ring.next_offset(), timeout)
     }
 
@@ -146,7 +153,7 @@ impl Stream {
     #[inline]
     fn put(&self, record: &Record<'_>, room_timeout: Duration) -> Result<u64> {
         if let Err(error) = record.check() {
-            self.0.board.count_rejected(1);
+            self.count_rejected(1);
             return Err(error);
         }
         match self.0.ring.append(record) {
@@ -155,6 +162,13 @@ impl Stream {
                 let records = std::slice::from_ref(record);
                 self.refused(refusal, records, room_timeout, |ring| ring.append(record))
             }
+        }
+    }
+
+    fn count_rejected(&self, count: usize) {
+        // The board is shared with the parent, whose records these are not.
+        if !self.0.ring.is_inherited() {
+            self.0.board.count_rejected(count);
         }
     }
 
@@ -177,7 +191,7 @@ impl Stream {
             }
             _ => refusal,
         };
-        self.0.board.count_rejected(records.len());
+        self.count_rejected(records.len());
         if refusal == Refusal::Full && records.len() > 1 {
             // It may be too large for a ring that is not half full and would be synced by the timer.
             self.0.ring.demand(self.0.ring.next_offset());
@@ -265,15 +279,22 @@ impl Stream {
                 Code::Io,
                 "the store failed; it may still become durable",
             )),
-            Waited::Closed => Err(Error::refused(Code::Closed, "the engine was closed")),
+            Waited::Closed if core.ring.is_poisoned() => Err(Error::refused(
+                Code::Panic,
+                "the engine is poisoned; it may still become durable",
+            )),
+            Waited::Closed => Err(Error::refused(
+                Code::Closed,
+                "the engine was closed; it may still become durable",
+            )),
         }
     }
 
     /// The stream's numbers. Takes no lock and never holds up a producer.
     pub fn stats(&self) -> Stats {
         let core = &*self.0;
-        core.board
-            .snapshot(Some(core.ring.next_offset()), core.clock.stamp())
+        let next = (!core.ring.is_inherited()).then(|| core.ring.next_offset());
+        core.board.snapshot(next, core.clock.stamp())
     }
 
     /// The longest record that it takes: key, payload and properties, in bytes.

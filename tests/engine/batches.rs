@@ -144,7 +144,7 @@ fn a_batch_over_a_bound_is_refused_as_a_whole() {
     let stats = stream.stats();
     assert_eq!((stats.rejected_total, stats.next_offset), (refused, 0));
     assert_eq!(stream.append_batch(&refusals[4].0[..16]).unwrap(), 0..16);
-    assert_eq!(stream.append_batch(&batch(64)).unwrap(), 16..80);
+    assert_eq!(stream.append_batch(&batch(48)).unwrap(), 16..64);
 }
 
 /// A batch that finds no room is refused as a whole.

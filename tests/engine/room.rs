@@ -306,6 +306,11 @@ fn waiting_for_room_ends_with_the_engine() {
         for waiter in waiters {
             assert_eq!(waiter.join().unwrap().unwrap_err().code(), code);
         }
+        // So is who waits for its sync.
+        stream.shared().durable.close();
+        let error = stream.flush(LIMIT).unwrap_err();
+        assert_eq!(error.code(), code);
+        assert!(error.to_string().contains("may still become"), "{error}");
         gate.set(Syncs::Done);
     }
 }
