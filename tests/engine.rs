@@ -6,8 +6,6 @@ mod common;
 
 mod engine {
     mod api;
-    mod batches;
     mod delivery;
     mod durability;
-    mod room;
 }
