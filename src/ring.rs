@@ -162,7 +162,7 @@ impl Ring {
     }
 
     /// Puts one record in and returns its offset. Never blocks.
-    #[inline]
+    #[inline(always)]
     pub fn append(&self, record: &Record<'_>) -> Result<u64, Refusal> {
         let body_len = record.body_len();
         if body_len > self.options.body_len_max as usize {
@@ -186,7 +186,7 @@ impl Ring {
 
     /// Where a record of `size` bytes starts that comes behind `position`: there, or at the ring's start
     /// again.
-    #[inline]
+    #[inline(always)]
     fn start_of(&self, position: u32, size: u32) -> u32 {
         let left = self.options.size - (position & (self.options.size - 1));
         if left < size {
@@ -198,7 +198,7 @@ impl Ring {
 
     /// Takes `count` numbers and the bytes that `place` says, in one step: it gets the position behind the
     /// last claim, and returns where the new one starts and ends.
-    #[inline]
+    #[inline(always)]
     fn claim_places(
         &self,
         count: u32,
@@ -261,7 +261,7 @@ impl Ring {
     }
 
     /// Writes header and body into claimed bytes.
-    #[inline]
+    #[inline(always)]
     fn fill(&self, start: u32, record: &Record<'_>) {
         let mut header = [0u8; HEADER_LEN];
         header[..8].copy_from_slice(&record.time_ms.to_le_bytes());
@@ -280,7 +280,7 @@ impl Ring {
     }
 
     /// Hands the record at `start` over to the consumer.
-    #[inline]
+    #[inline(always)]
     fn commit(&self, start: u32, number: u32) {
         // Release: pairs with the consumer's load in `take`; publishes everything that `fill` wrote.
         let commit = order::at(Spot::Commit, Release);
