@@ -256,9 +256,9 @@ impl Board {
         self.set(counter, self.get(counter) + count);
     }
 
-    /// Counts a record that was refused at append. Any producer may.
-    pub fn count_rejected(&self) {
-        self.words(0, HEADER_WORDS)[REJECTED_AT].fetch_add(1, Ordering::Relaxed);
+    /// Counts records that were refused at append. Any producer may.
+    pub fn count_rejected(&self, count: usize) {
+        self.words(0, HEADER_WORDS)[REJECTED_AT].fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Counts an event for which there was no room. Any thread may.

@@ -69,7 +69,12 @@ impl World {
 }
 
 /// An engine with its streams and threads. Dropping it closes it.
+///
+/// It belongs to the process that opened it. In one that is forked from that, appends, flushes and closes
+/// are refused with [`Code::Closed`], and dropping it does nothing: threads are not forked.
 pub struct Engine {
+    /// The process that has its threads.
+    pid: u32,
     streams: Vec<Stream>,
     clock: Arc<dyn Clock>,
     threads: Mutex<Threads>,
@@ -142,6 +147,7 @@ impl Engine {
         let engine = Self {
             events,
             tellers: assembly.tellers,
+            pid: std::process::id(),
             streams: assembly.streams,
             clock: Arc::clone(&world.clock),
             threads: Mutex::default(),
@@ -227,6 +233,11 @@ impl Engine {
         self.events.clone()
     }
 
+    /// Whether this process was forked from the one that opened the engine.
+    fn is_inherited(&self) -> bool {
+        std::process::id() != self.pid
+    }
+
     /// A thread of the engine panicked: nothing is promised until it is opened again.
     pub fn is_poisoned(&self) -> bool {
         self.is_poisoned.load(Ordering::Acquire)
@@ -239,6 +250,13 @@ impl Engine {
     /// the medium did not answer; what is not durable by then may still become so. What is stored and
     /// not delivered stays stored.
     pub fn close(&self, timeout: Duration) -> Result<()> {
+        if self.is_inherited() {
+            // Locks may be held for ever by threads that are not here.
+            return Err(Error::refused(
+                Code::Closed,
+                "close: the engine is the parent's",
+            ));
+        }
         let mut threads = self.threads.lock();
         let start = self.clock.mono();
         self.streams.iter().for_each(Stream::close);
@@ -272,6 +290,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            // What is shared with the threads of the parent is left as it is.
+            std::mem::forget(std::mem::take(&mut self.threads));
+            std::mem::forget(std::mem::take(&mut self.streams));
+            return;
+        }
         if let Err(error) = self.close(DROP_TIMEOUT) {
             log::warn!("{error}");
         }

@@ -12,8 +12,9 @@
 //! A producer takes place and number together by one compare-and-swap on `claim`, fills the bytes, and
 //! commits by storing number and place into the slot that its number has. There is no public
 //! reservation: a producer stopped between claim and commit would hold up everybody, so
-//! [`Ring::append`] does all of it in one go. The syncer takes records in the order of their numbers and
-//! gives their bytes back only when they are durable; until then it may go back and take them again.
+//! [`Ring::append`] does all of it in one go; [`Ring::append_batch`] does it for several records by one
+//! claim. The syncer takes records in the order of their numbers and gives their bytes back only when
+//! they are durable; until then it may go back and take them again.
 //!
 //! Claim and commit are those of Aeron's log buffers; that commits stand apart from the bytes, so that
 //! nothing has to be zeroed between two laps and nobody has to get past a claim that was never
@@ -31,16 +32,18 @@
 //! **Threads.** Any number of producers, and one [`Consumer`]. Appending takes no lock, allocates
 //! nothing, and calls the kernel only to wake a sleeping syncer, at most once per sleep.
 //!
-//! **What it does not do.** It does not wait for room, and knows no time and no disk.
+//! **What it does not do.** It does not wait for room, and knows no time and no disk. Who wants to wait
+//! looks at [`Ring::released`], tries, and waits there for it to move.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::record::Record;
 use crate::storage::Memory;
-use crate::watermark::Waker;
 use crate::watermark::seam::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::watermark::{Waker, Watermark};
 
+mod batch;
 mod cells;
 mod consumer;
 pub mod order;
@@ -53,6 +56,8 @@ use order::Spot;
 pub const SIZE_MIN: u32 = if cfg!(loom) { 64 } else { 4096 };
 /// See [`SIZE_MIN`].
 pub const SIZE_MAX: u32 = 1 << 30;
+/// What lies in front of slots and records, in bytes: claim, released, and nothing else.
+pub const HEADER_SIZE: usize = cells::HEADER_LEN;
 /// What a record takes in the ring besides its body, before it is rounded up to 8.
 pub const HEADER_LEN: usize = 16;
 
@@ -63,6 +68,8 @@ pub enum Refusal {
     Full,
     /// The record is longer than the stream allows.
     TooLong,
+    /// The batch is larger than a ring takes at once, even when it is empty.
+    BatchTooLarge,
     /// The ring was closed.
     Closed,
     /// The engine is poisoned.
@@ -94,6 +101,8 @@ pub struct Ring {
     /// Wake-ups by producers, for the tests that count them.
     wakes: AtomicU32,
     waker: Arc<Waker>,
+    /// The first offset that was not released: whoever waits for room waits here.
+    released: Watermark,
 }
 
 /// What the syncer is to be woken for.
@@ -108,9 +117,11 @@ pub enum Asleep {
     Idle = 2,
 }
 
-/// In the claim word, beside a position that is a multiple of 8.
+/// In the claim word, beside a position that is a multiple of 8. A word of zeros says neither: this process
+/// has the ring from a parent that forked, and its header was wiped.
 const CLOSED: u64 = 1;
 const POISONED: u64 = 2;
+const OPEN: u64 = 4;
 /// In a slot, beside a position that is a multiple of 8: a slot of zeros says nothing.
 const COMMITTED: u64 = 1;
 const FLAGS: u32 = 7;
@@ -124,6 +135,7 @@ impl Ring {
     }
 
     /// A ring on zeroed memory of [`Ring::memory_len`] bytes, and its one consumer. `waker` wakes it.
+    /// Where the first [`HEADER_SIZE`] bytes of it are zero again, the ring is closed.
     pub fn new(memory: Memory, options: Options, waker: Arc<Waker>) -> (Arc<Self>, Consumer) {
         assert!(options.size.is_power_of_two() && options.size >= SIZE_MIN);
         assert!(options.size <= SIZE_MAX && options.records_max > 0);
@@ -135,7 +147,7 @@ impl Ring {
         cells.released_offset().store(options.first_offset, Relaxed);
         cells
             .claim()
-            .store(pack(0, low(options.first_offset)), Release);
+            .store(pack(0, low(options.first_offset)) | OPEN, Release);
         let ring = Arc::new(Self {
             cells,
             options,
@@ -143,28 +155,22 @@ impl Ring {
             demand: AtomicU64::new(0),
             wakes: AtomicU32::new(0),
             waker,
+            released: Watermark::new(options.first_offset),
         });
         let consumer = Consumer::new(Arc::clone(&ring));
         (ring, consumer)
     }
 
     /// Puts one record in and returns its offset. Never blocks.
-    #[inline]
+    #[inline(always)]
     pub fn append(&self, record: &Record<'_>) -> Result<u64, Refusal> {
         let body_len = record.body_len();
         if body_len > self.options.body_len_max as usize {
             return Err(Refusal::TooLong);
         }
-        #[allow(clippy::cast_possible_truncation)] // at most a quarter of a ring of at most 1 GiB
-        let size = (HEADER_LEN + body_len).next_multiple_of(8) as u32;
-        let claimed = self.claim(size)?;
-        self.fill(&claimed, record);
-        let number = low(claimed.offset);
-        // Release: pairs with the consumer's load in `take`; publishes everything that `fill` wrote.
-        let commit = order::at(Spot::Commit, Release);
-        self.cells
-            .slot(number)
-            .store(pack(claimed.start, number) | COMMITTED, commit);
+        let claimed = self.claim(size_of(body_len))?;
+        self.fill(claimed.start, record);
+        self.commit(claimed.start, low(claimed.offset));
         self.wake_if_due(claimed.half_full);
         Ok(claimed.offset)
     }
@@ -172,24 +178,44 @@ impl Ring {
     /// Takes a place for `size` bytes and a number, in one step.
     #[inline]
     fn claim(&self, size: u32) -> Result<Claimed, Refusal> {
+        self.claim_places(1, |position| {
+            let start = self.start_of(position, size);
+            (start, start.wrapping_add(size))
+        })
+    }
+
+    /// Where a record of `size` bytes starts that comes behind `position`: there, or at the ring's start
+    /// again.
+    #[inline(always)]
+    fn start_of(&self, position: u32, size: u32) -> u32 {
+        let left = self.options.size - (position & (self.options.size - 1));
+        if left < size {
+            position.wrapping_add(left)
+        } else {
+            position
+        }
+    }
+
+    /// Takes `count` numbers and the bytes that `place` says, in one step: it gets the position behind the
+    /// last claim, and returns where the new one starts and ends.
+    #[inline(always)]
+    fn claim_places(
+        &self,
+        count: u32,
+        place: impl Fn(u32) -> (u32, u32),
+    ) -> Result<Claimed, Refusal> {
         let cells = &self.cells;
         let mut claim = cells.claim().load(Relaxed);
         loop {
-            if claim & u64::from(FLAGS) != 0 {
-                return Err(if claim & CLOSED != 0 {
-                    Refusal::Closed
-                } else {
+            if claim & u64::from(FLAGS) != OPEN {
+                return Err(if claim & (CLOSED | POISONED) == POISONED {
                     Refusal::Poisoned
+                } else {
+                    Refusal::Closed
                 });
             }
             let (position, number) = unpack(claim);
-            let left = self.options.size - (position & (self.options.size - 1));
-            let start = if left < size {
-                position.wrapping_add(left)
-            } else {
-                position
-            };
-            let end = start.wrapping_add(size);
+            let (start, end) = place(position);
             // Acquire: pairs with the store in `release`; what the consumer read of these bytes it read
             // before this producer writes there.
             let released = cells
@@ -198,9 +224,11 @@ impl Ring {
             // Not older than the position above, so less than a ring of records behind the claim.
             let first = cells.released_offset().load(Relaxed);
             let bytes = end.wrapping_sub(released);
-            let records = number.wrapping_sub(low(first)).wrapping_add(1);
+            let records = number.wrapping_sub(low(first)).wrapping_add(count);
             if bytes > self.options.size || records > self.options.records_max {
-                let now = cells.claim().load(Relaxed);
+                // By a read-modify-write, which sees the newest: a load may see the stale one again,
+                // when of what was released since only the offset is seen.
+                let now = cells.claim().fetch_add(0, Relaxed);
                 if now == claim {
                     return Err(Refusal::Full);
                 }
@@ -212,7 +240,7 @@ impl Ring {
             // or after this one in the claim's own order. Before: this producer sees the flag that was
             // raised before it. After: the syncer sees this claim.
             let taken = order::at(Spot::ClaimTaken, Acquire);
-            let next = pack(end, number.wrapping_add(1));
+            let next = pack(end, number.wrapping_add(count)) | OPEN;
             match cells
                 .claim()
                 .compare_exchange_weak(claim, next, taken, Relaxed)
@@ -221,7 +249,7 @@ impl Ring {
                 Ok(_) => {
                     let half_full =
                         bytes >= self.options.size / 2 || records > self.options.records_max / 2;
-                    let offset = first + u64::from(records - 1);
+                    let offset = first + u64::from(records - count);
                     return Ok(Claimed {
                         start,
                         offset,
@@ -233,15 +261,15 @@ impl Ring {
     }
 
     /// Writes header and body into claimed bytes.
-    #[inline]
-    fn fill(&self, claimed: &Claimed, record: &Record<'_>) {
+    #[inline(always)]
+    fn fill(&self, start: u32, record: &Record<'_>) {
         let mut header = [0u8; HEADER_LEN];
         header[..8].copy_from_slice(&record.time_ms.to_le_bytes());
         header[8..].copy_from_slice(&Lengths::of(record).encode());
-        let mut at = claimed.start;
+        let mut at = start;
         let mut put = |bytes: &[u8]| {
-            // SAFETY: invariant 1: `claim` gave this call alone as many bytes from `start` on as header
-            // and body have, and they do not wrap (invariant 2).
+            // SAFETY: invariant 1: a claim gave the calling thread alone as many bytes from `start` on
+            // as header and body have, and they do not wrap (invariant 2).
             unsafe { self.cells.write(at, bytes) };
             #[allow(clippy::cast_possible_truncation)] // a part of a body of less than 1 GiB
             let len = bytes.len() as u32;
@@ -249,6 +277,16 @@ impl Ring {
         };
         put(&header);
         record.write_body(put);
+    }
+
+    /// Hands the record at `start` over to the consumer.
+    #[inline(always)]
+    fn commit(&self, start: u32, number: u32) {
+        // Release: pairs with the consumer's load in `take`; publishes everything that `fill` wrote.
+        let commit = order::at(Spot::Commit, Release);
+        self.cells
+            .slot(number)
+            .store(pack(start, number) | COMMITTED, commit);
     }
 
     /// Wakes the syncer if it sleeps and this is what it wants to be woken for.
@@ -291,14 +329,32 @@ impl Ring {
         }
     }
 
+    /// Whether a parent has opened it that forked this process: then it is closed here, for ever.
+    pub fn is_inherited(&self) -> bool {
+        self.cells.claim().load(Relaxed) & u64::from(FLAGS) == 0
+    }
+
     /// Takes no record from now on. What was claimed before is still taken by the consumer.
     pub fn close(&self) {
         self.cells.claim().fetch_or(CLOSED, AcqRel);
+        self.released.close();
     }
 
     /// Refuses everything from now on with [`Refusal::Poisoned`].
     pub fn poison(&self) {
         self.cells.claim().fetch_or(POISONED, AcqRel);
+        self.released.close();
+    }
+
+    /// The first offset that was not released. Who found no room waits for it to move; it is closed with
+    /// the ring.
+    pub fn released(&self) -> &Watermark {
+        &self.released
+    }
+
+    /// Whether it was poisoned.
+    pub fn is_poisoned(&self) -> bool {
+        self.cells.claim().load(Relaxed) & POISONED != 0
     }
 
     /// How often producers woke the syncer.
@@ -312,7 +368,7 @@ impl Ring {
     }
 }
 
-/// A place and a number.
+/// A place and the first number.
 struct Claimed {
     start: u32,
     offset: u64,
@@ -361,6 +417,13 @@ impl Lengths {
 /// How many slots a ring for so many records has: a power of two.
 fn slot_count(records_max: u32) -> u32 {
     records_max.next_power_of_two()
+}
+
+/// How many bytes a record with such a body takes in the ring.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // at most a quarter of a ring of at most 1 GiB
+fn size_of(body_len: usize) -> u32 {
+    (HEADER_LEN + body_len).next_multiple_of(8) as u32
 }
 
 /// The low half of an offset: a record's number in the ring.

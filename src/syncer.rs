@@ -276,6 +276,10 @@ impl Stream {
                 }
                 self.retry_at = now.plus(self.retry_pause);
                 self.retry_pause = (self.retry_pause * 2).min(RETRY_MAX);
+                if self.ring.queued() > 0 {
+                    // Somebody may wait for what failed: the timer's interval is no measure for that.
+                    self.due = self.due.min(self.retry_at);
+                }
             }
         }
         self.board

@@ -5,7 +5,6 @@
 #![allow(clippy::unnecessary_debug_formatting)] // a path in quotes is a path in JSON
 
 #[path = "common/process.rs"]
-#[allow(dead_code)]
 mod process;
 #[path = "sim/random.rs"]
 #[allow(dead_code)]

@@ -19,10 +19,14 @@ use loom::sync::atomic::AtomicU32;
 use loom::thread;
 
 fn ring(size: u32, waker: &Arc<Waker>) -> (Arc<Ring>, Consumer) {
-    let memory = Memory::private(Ring::memory_len(size, 2)).unwrap();
+    ring_of(size, 2, waker)
+}
+
+fn ring_of(size: u32, records_max: u32, waker: &Arc<Waker>) -> (Arc<Ring>, Consumer) {
+    let memory = Memory::private(Ring::memory_len(size, records_max)).unwrap();
     let options = Options {
         size,
-        records_max: 2,
+        records_max,
         body_len_max: size / 4,
         first_offset: 0,
     };
@@ -50,6 +54,20 @@ fn bounded(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(f);
+}
+
+/// A clock that stands still.
+struct Never;
+impl forebay::clock::Clock for Never {
+    fn mono(&self) -> forebay::clock::Mono {
+        forebay::clock::Mono(0)
+    }
+    fn wall_ms(&self) -> u64 {
+        0
+    }
+    fn boot(&self) -> u64 {
+        0
+    }
 }
 
 /// Two producers, each gets its own offset, and what is taken is whole.
@@ -95,6 +113,140 @@ fn reuse() {
             assert_eq!(take(&mut consumer), Some((2, 3)));
             assert_eq!(take(&mut consumer), Some((3, 4)));
         }
+    });
+}
+
+/// A producer had read the claim, then other records were claimed, taken and released. When of the release
+/// it saw the offset only, the ring looked full, and looking once more at the claim by a load could see the
+/// old one again: the record was refused with nearly all of the ring free.
+fn stale_claim() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (ring, mut consumer) = ring_of(128, 4, &waker);
+        let producers = [&[1u8, 2][..], &[3]].map(|bytes| {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                for byte in bytes {
+                    append(&ring, *byte).expect("there is always room");
+                }
+            })
+        });
+        take(&mut consumer);
+        take(&mut consumer);
+        consumer.release();
+        for producer in producers {
+            producer.join().unwrap();
+        }
+    });
+}
+
+/// A batch of two and a single record by two producers, while the syncer takes: the batch's records have
+/// the offsets that it was told and stand next to each other, and all are whole.
+fn batch_and_single() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (ring, mut consumer) = ring_of(256, 4, &waker);
+        let batch = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                let bodies = [[1u8; 8], [2; 8]];
+                let records = [0, 1].map(|at: usize| Record::new(&[], 0, &bodies[at]));
+                ring.append_batch(&records).unwrap()
+            })
+        };
+        let single = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || append(&ring, 3).unwrap())
+        };
+        let mut seen = Vec::new();
+        seen.extend(take(&mut consumer));
+        seen.extend(take(&mut consumer));
+        consumer.release();
+        let (batch, single) = (batch.join().unwrap(), single.join().unwrap());
+        seen.extend(std::iter::from_fn(|| take(&mut consumer)));
+        assert_eq!((batch.end - batch.start, seen.len()), (2, 3));
+        let mut expected = [(batch.start, 1), (batch.start + 1, 2), (single, 3)];
+        expected.sort_unstable();
+        assert_eq!(seen, expected);
+    });
+}
+
+/// A batch over the ring's end, where the first lap's bytes were: the records do not wrap, and what the
+/// syncer has not given back is not touched; a batch that does not fit leaves nothing behind.
+fn batch_reuses() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (ring, mut consumer) = ring_of(256, 4, &waker);
+        // Three of 72 bytes: 40 are left at the end, where one of the batch's has room.
+        for byte in 1..=3 {
+            ring.append(&Record::new(&[byte], 0, &[byte; 55])).unwrap();
+        }
+        let producer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                let bodies = [[4u8; 16], [5; 16]];
+                let records = [0, 1].map(|at: usize| Record::new(&[], 0, &bodies[at]));
+                ring.append_batch(&records)
+            })
+        };
+        assert_eq!(take(&mut consumer), Some((0, 1)));
+        consumer.release();
+        let done = producer.join().unwrap();
+        assert_eq!(take(&mut consumer), Some((1, 2)));
+        assert_eq!(take(&mut consumer), Some((2, 3)));
+        if done.is_ok() {
+            assert_eq!(done, Ok(3..5));
+            assert_eq!(take(&mut consumer), Some((3, 4)));
+            assert_eq!(take(&mut consumer), Some((4, 5)));
+        } else {
+            assert_eq!(done, Err(Refusal::Full));
+        }
+        assert_eq!(take(&mut consumer), None);
+    });
+}
+
+/// Who found no room and waits is woken when there is some.
+fn no_lost_room() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (ring, mut consumer) = ring(128, &waker);
+        append(&ring, 1).unwrap();
+        append(&ring, 2).unwrap();
+        let producer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                loop {
+                    let released = ring.released().get();
+                    match append(&ring, 3) {
+                        Err(Refusal::Full) => {}
+                        done => return done,
+                    }
+                    let never = forebay::clock::Mono::NEVER;
+                    ring.released().wait(released + 1, &Never, never);
+                }
+            })
+        };
+        assert_eq!(take(&mut consumer), Some((0, 1)));
+        consumer.release();
+        assert_eq!(producer.join().unwrap(), Ok(2));
+    });
+}
+
+/// Who waits for room is told when the ring closes.
+fn no_lost_close() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (ring, _consumer) = ring(128, &waker);
+        append(&ring, 1).unwrap();
+        append(&ring, 2).unwrap();
+        let closer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || ring.close())
+        };
+        let never = forebay::clock::Mono::NEVER;
+        assert_eq!(ring.released().wait(1, &Never, never), Waited::Closed);
+        assert_eq!(append(&ring, 3), Err(Refusal::Closed));
+        closer.join().unwrap();
     });
 }
 
@@ -160,18 +312,6 @@ fn watermark() {
                 watermark.advance(1);
             })
         };
-        struct Never;
-        impl forebay::clock::Clock for Never {
-            fn mono(&self) -> forebay::clock::Mono {
-                forebay::clock::Mono(0)
-            }
-            fn wall_ms(&self) -> u64 {
-                0
-            }
-            fn boot(&self) -> u64 {
-                0
-            }
-        }
         let waited = watermark.wait(1, &Never, forebay::clock::Mono::NEVER);
         assert_eq!(waited, Waited::Reached);
         assert_eq!(data.load(Ordering::Relaxed), 7);
@@ -182,6 +322,11 @@ fn watermark() {
 fn all() {
     two_producers();
     reuse();
+    stale_claim();
+    batch_and_single();
+    batch_reuses();
+    no_lost_room();
+    no_lost_close();
     no_lost_wake_up();
     no_lost_demand();
     watermark();

@@ -145,6 +145,7 @@ fn buffer(buffer: &Buffer) -> String {
         min_free_bytes,
         strict,
         on_full,
+        block_timeout,
         fsync,
         fsync_interval,
         sync_timeout,
@@ -173,8 +174,13 @@ fn buffer(buffer: &Buffer) -> String {
             "onFull",
             word(match on_full {
                 OnFull::DropOldest => "dropOldest",
+                OnFull::Block => "block",
                 OnFull::RejectNew => "rejectNew",
             }),
+        ),
+        (
+            "blockTimeoutMs",
+            block_timeout.map_or_else(|| "null".to_owned(), millis),
         ),
         (
             "fsync",

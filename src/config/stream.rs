@@ -92,6 +92,8 @@ pub enum OnFull {
     /// The oldest segment goes.
     #[default]
     DropOldest,
+    /// Who appends waits.
+    Block,
     /// The new record is refused.
     RejectNew,
 }
@@ -123,6 +125,8 @@ pub struct Buffer {
     pub max_age: Option<Duration>,
     /// What happens when there is no room.
     pub on_full: OnFull,
+    /// How long an append waits for room under [`OnFull::Block`]; `None`: as long as it takes.
+    pub block_timeout: Option<Duration>,
     /// When an append is durable.
     pub fsync: Fsync,
     /// The interval of the timer.
@@ -199,9 +203,16 @@ impl StreamConfig {
         let delivery = Delivery::read(delivery)?;
         let dead_letters = section(&mut object, "deadLetters")?;
         let dead_letters_max_bytes = read_dead_letters(dead_letters, buffer.max_record_bytes)?;
-        if buffer.on_full != OnFull::DropOldest
-            && sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None))
-        {
+        let is_only_stored = sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None));
+        if buffer.on_full == OnFull::Block && is_only_stored {
+            let buffer = section(&mut node.object()?, "buffer")?;
+            let on_full = buffer.and_then(|mut buffer| buffer.take_set("onFull"));
+            return Err(on_full
+                .as_ref()
+                .unwrap_or(node)
+                .error("needs a sink that is not \"none\": else nothing ever makes room"));
+        }
+        if buffer.on_full == OnFull::RejectNew && is_only_stored {
             let text = "with no sink but \"none\" nothing is ever acknowledged: when the budget is used \
                         up, onFull \"rejectNew\" refuses everything";
             warnings.push(format!("{}: {text}", node.path()));
@@ -313,9 +324,6 @@ impl Buffer {
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
-        if let Some(node) = take(object, "blockTimeoutMs") {
-            return Err(unavailable(&node));
-        }
         let max_age = take(object, "maxAgeSecs")
             .map(|node| node.number(1..=AGE_SECS_MAX))
             .transpose()?;
@@ -342,16 +350,19 @@ impl Buffer {
         };
         let (default, max) = (default.max(budget_min), max.max(budget_min));
         let max_disk_bytes = number(object, "maxDiskBytes", budget_min, max, default)?;
-        let on_full = match take(object, "onFull") {
-            None => OnFull::default(),
-            Some(node) => {
-                let words = [
-                    ("dropOldest", Some(OnFull::DropOldest)),
-                    ("block", None),
-                    ("rejectNew", Some(OnFull::RejectNew)),
-                ];
-                node.word(&words)?.ok_or_else(|| unavailable(&node))?
+        let on_full = take(object, "onFull").map_or(Ok(OnFull::default()), |node| {
+            node.word(&[
+                ("dropOldest", OnFull::DropOldest),
+                ("block", OnFull::Block),
+                ("rejectNew", OnFull::RejectNew),
+            ])
+        })?;
+        let block_timeout = match take(object, "blockTimeoutMs") {
+            Some(node) if on_full != OnFull::Block => {
+                return Err(node.error("is for onFull \"block\" only"));
             }
+            Some(node) => Some(millis(&node, 1)?),
+            None => None,
         };
         let fsync = take(object, "fsync").map_or(Ok(Fsync::default()), |node| {
             node.word(&[
@@ -367,6 +378,7 @@ impl Buffer {
             max_disk_bytes,
             max_age: max_age.map(Duration::from_secs),
             on_full,
+            block_timeout,
             fsync,
             fsync_interval: time(object, "fsyncIntervalMs", 1, 1000)?,
             sync_timeout: time(object, "syncTimeoutMs", 1, 30_000)?,

@@ -66,6 +66,8 @@ fn document(place: &str, key: &str, field: &str) -> String {
     let sink = match place {
         "file" => object(true, &[("type", "\"file\""), ("path", "\"out/lines\"")]),
         "stdout" | "callback" => object(true, &[("type", &kind(place, ""))]),
+        // One that may be waited for.
+        "buffer" => object(false, &[("type", "\"callback\"")]),
         _ => object(is("sink"), &[("type", "\"none\"")]),
     };
     let mut stream = vec![("name", "\"s\"".to_owned())];
@@ -74,7 +76,13 @@ fn document(place: &str, key: &str, field: &str) -> String {
     }
     for section in ["buffer", "batch", "delivery", "deadLetters"] {
         if is(section) {
-            stream.push((section, object(true, &[])));
+            let needed = [("onFull", "\"block\"")];
+            let needed = if (place, key) == ("buffer", "blockTimeoutMs") {
+                &needed[..]
+            } else {
+                &[]
+            };
+            stream.push((section, object(true, needed)));
         }
     }
     let stream: Vec<_> = stream

@@ -120,22 +120,7 @@ fn add(
     })?;
     ::log::info!("{}: opened: {:?}", stream.name, opened.report);
 
-    let device = match devices
-        .iter_mut()
-        .position(|device| device.number == number)
-    {
-        Some(at) => &mut devices[at],
-        None => {
-            let waker = Arc::new(Waker::new());
-            devices.push(Device {
-                number,
-                waker,
-                streams: Vec::new(),
-            });
-            let last = devices.len() - 1;
-            &mut devices[last]
-        }
-    };
+    let device = device_of(devices, number);
     let (ring, consumer) = new_ring(stream, opened.log.next(), &device.waker)?;
     let shared = Arc::clone(opened.log.shared());
     assembly.streams.push(Stream::new(
@@ -144,8 +129,7 @@ fn add(
         Arc::clone(&shared),
         Arc::clone(&opened.board),
         Arc::clone(&world.clock),
-        stream.buffer.fsync,
-        stream.buffer.sync_timeout,
+        &stream.buffer,
     ));
     let teller = teller.of(&stream.name, &opened.board);
     if opened.report.damaged > 0 {
@@ -196,6 +180,20 @@ fn add(
         .streams
         .push(served.watched(Box::new(move || watch.look(&*clock))));
     Ok(())
+}
+
+/// The device of that number.
+fn device_of(devices: &mut Vec<Device>, number: u64) -> &mut Device {
+    let known = devices.iter().position(|device| device.number == number);
+    let at = known.unwrap_or_else(|| {
+        devices.push(Device {
+            number,
+            waker: Arc::new(Waker::new()),
+            streams: Vec::new(),
+        });
+        devices.len() - 1
+    });
+    &mut devices[at]
 }
 
 /// Where the parts of a store lie.
@@ -293,6 +291,9 @@ fn new_ring(
     let size = stream.buffer.ring_bytes;
     let memory = Memory::private(Ring::memory_len(size, stream.buffer.max_buffered_records));
     let memory = memory.map_err(|error| Error::io("allocate the ring", error))?;
+    if let Err(error) = memory.wipe_on_fork(ring::HEADER_SIZE) {
+        ::log::debug!("a forked child would append to a ring that nobody empties: {error}");
+    }
     let options = ring::Options {
         size,
         records_max: stream.buffer.max_buffered_records,

@@ -161,6 +161,8 @@ impl Consumer {
         // Release: pairs with the producers' load; the reads and the offset come before it.
         let order = order::at(Spot::ReleasedStore, Release);
         cells.released_position().store(self.position, order);
+        // Only now: who waits for room saw the old value before it looked for room, and looks again.
+        self.ring.released.advance(self.offset);
     }
 
     /// Goes back to the first record that was not released, to take them all again.

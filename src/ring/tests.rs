@@ -130,7 +130,7 @@ fn uncommitted_claim_publishes_nothing() {
     assert!(consumer.is_held_up());
     append(&ring, b"behind").unwrap();
     assert_eq!(take(&mut consumer), None);
-    ring.fill(&claimed, &Record::new(b"key", 7, b"late"));
+    ring.fill(claimed.start, &Record::new(b"key", 7, b"late"));
     assert!(consumer.is_held_up(), "filled is not committed");
     assert_eq!(take(&mut consumer), None);
     ring.cells
@@ -235,3 +235,5 @@ fn offsets_are_true_under_eight_producers() {
         }
     }
 }
+
+mod batch;

@@ -192,6 +192,22 @@ fn a_failing_sync_is_told_and_what_was_taken_is_stored_elsewhere() {
     assert!(!engine.is_poisoned());
 }
 
+/// `G-071`: after a sync had failed that somebody waited for, the syncer slept until its timer's next turn,
+/// which may be an hour away: the waiter heard nothing, and a flush waited with it.
+#[test]
+fn a_failed_sync_is_tried_again_long_before_the_timer() {
+    let scratch = Scratch::new("retried");
+    let gate = Gate::default();
+    let config = scratch.config(&stored(r#""fsyncIntervalMs": 3600000"#));
+    let engine = Engine::open_in(&config, &gate.world()).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    gate.set(Syncs::Failed);
+    let error = stream.append_durable(b"", 0, b"x", LIMIT).unwrap_err();
+    assert_eq!(error.code(), Code::Io);
+    gate.set(Syncs::Done);
+    wait_until("durable", || stream.stats().durable_offset == 1);
+}
+
 /// `G-023`: keys, properties and source positions come out as they went in; the newest durable position
 /// of a source outlives the engine.
 #[test]

@@ -183,6 +183,7 @@ fn a_sink_that_need_not_be_there_is_a_warning() {
 #[test]
 fn refusing_new_records_without_a_sink_is_worth_a_look() {
     let text = document("buffer", "onFull", r#""onFull":"rejectNew""#);
+    let text = text.replace(r#""type":"callback""#, r#""type":"none""#);
     let warnings = warnings(&text);
     assert!(
         warnings.len() == 1 && warnings[0].starts_with("streams[0]: "),
@@ -254,6 +255,31 @@ fn a_stream_in_memory_shares_no_path() {
     // For ever, or a program of another build would look in another place.
     let expected = Path::new("/r/memory-0ae8769c9b01fc56");
     assert_eq!(places[0].as_deref(), Some(expected));
+}
+
+/// `G-064`: waiting for room makes sense only where somebody can make some.
+#[test]
+fn blocking_needs_a_sink_and_its_time_limit_needs_blocking() {
+    let text = document("buffer", "onFull", r#""onFull":"block""#);
+    assert!(read(&text).unwrap().warnings().is_empty());
+    assert_eq!(
+        error(&text.replace(r#""type":"callback""#, r#""type":"none""#)),
+        "2:10 streams[0].buffer.onFull \"block\": needs a sink that is not \"none\": else nothing ever \
+         makes room"
+    );
+    let text = document("buffer", "blockTimeoutMs", "\"blockTimeoutMs\":5");
+    let other = |policy| text.replace("\"block\"", policy);
+    assert!(read(&text).is_ok());
+    for policy in ["\"dropOldest\"", "\"rejectNew\"", "null"] {
+        assert_eq!(
+            error(&other(policy)),
+            "2:18 streams[0].buffer.blockTimeoutMs 5: is for onFull \"block\" only"
+        );
+    }
+    assert_eq!(
+        meaning(&text.replace(":5", ":null")),
+        meaning(&text.replace("\n\"blockTimeoutMs\":5", "\n\"fsync\":null"))
+    );
 }
 
 /// The bounds that follow from other fields.

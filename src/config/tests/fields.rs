@@ -57,8 +57,9 @@ buffer | maxAgeSecs | 0 | must be 1..=3162240000
 buffer | maxAgeSecs | 3162240001 | must be 1..=3162240000
 buffer | maxAgeSecs | "1d" | must be 1..=3162240000
 buffer | onFull | "dropNewest" | must be "dropOldest" or "block" or "rejectNew"
-buffer | onFull | "block" | not available in this version
-buffer | blockTimeoutMs | 5 | not available in this version
+buffer | blockTimeoutMs | 0 | must be 1..=86400000
+buffer | blockTimeoutMs | 86400001 | must be 1..=86400000
+buffer | blockTimeoutMs | "1s" | must be 1..=86400000
 buffer | fsync | "never" | must be "always" or "perBatch" or "interval"
 buffer | fsync | true | must be "always" or "perBatch" or "interval"
 buffer | fsyncIntervalMs | 0 | must be 1..=86400000
@@ -235,7 +236,7 @@ fn null_means_the_default() {
             let text = document(place, key, &format!("\"{key}\":null"));
             assert_eq!(
                 meaning(&text),
-                meaning(&document(place, "", "")),
+                meaning(&document(place, key, "")),
                 "{place}.{key}"
             );
         }
