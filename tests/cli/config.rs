@@ -48,7 +48,7 @@ fn config_prints_what_is_in_force_and_check_takes_it_again() {
     assert_eq!(
         shown["inputs"],
         serde_json::json!([
-            {"type": "stdin", "stream": "telemetry", "key": "k\"{", "format": "lines"},
+            {"type": "stdin", "stream": "telemetry", "key": "k\"{", "format": "lines", "resume": false, "follow": false},
             {"type": "host", "stream": "telemetry", "ratePerSecond": 10},
         ])
     );
