@@ -234,6 +234,27 @@ impl Arguments {
             .map_err(|_| Failure::Usage(format!("--{name} {text}: must be a number")))
     }
 
+    /// The one argument of a verb that takes no options.
+    fn path(&mut self, what: &str) -> Result<PathBuf, Failure> {
+        let mut path = None;
+        while let Some(argument) = self.next()? {
+            place(&mut [&mut path], argument)?;
+        }
+        required(path, what)
+    }
+
+    /// The one argument of a verb whose only option is `--json`, and whether that is there.
+    fn path_and_json(&mut self, what: &str) -> Result<(PathBuf, bool), Failure> {
+        let (mut path, mut is_json) = (None, false);
+        while let Some(argument) = self.next()? {
+            match argument {
+                Argument::Option(name) if name == "json" => is_json = true,
+                argument => place(&mut [&mut path], argument)?,
+            }
+        }
+        Ok((required(path, what)?, is_json))
+    }
+
     /// An option that the verb does not know.
     fn unknown(argument: &Argument) -> Failure {
         Failure::Usage(match argument {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Arguments, Done, bytes, config, place, print, required};
+use super::{Arguments, Done, bytes, config, print};
 use crate::config::{Config, Medium as Kind, StreamConfig, Volatile};
 use crate::input::InputConfig;
 use crate::storage::{Medium, Real, Storage, memory_available};
@@ -19,11 +19,7 @@ example: forebay check forebay.json
 ";
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let mut path = None;
-    while let Some(argument) = arguments.next()? {
-        place(&mut [&mut path], argument)?;
-    }
-    let config = config(&required(path, "CONFIG")?)?;
+    let config = config(&arguments.path("CONFIG")?)?;
     let inputs = config.inputs(InputConfig::read)?;
     let mut text = String::new();
     for warning in config.warnings() {

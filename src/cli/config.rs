@@ -1,6 +1,6 @@
 //! `config`: prints the configuration in force.
 
-use super::{Arguments, Done, config, place, print, required};
+use super::{Arguments, Done, config, print};
 use crate::input::InputConfig;
 
 pub const HELP: &str = "\
@@ -13,11 +13,7 @@ example: forebay config forebay.json
 ";
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let mut path = None;
-    while let Some(argument) = arguments.next()? {
-        place(&mut [&mut path], argument)?;
-    }
-    let config = config(&required(path, "CONFIG")?)?;
+    let config = config(&arguments.path("CONFIG")?)?;
     let inputs = config.inputs(InputConfig::read)?;
     let inputs: Vec<_> = inputs
         .iter()

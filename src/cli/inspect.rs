@@ -1,7 +1,7 @@
 //! `inspect`: says what lies in a store.
 
 use super::table::columns;
-use super::{Argument, Arguments, Done, bytes, json_string, place, print, required, time, view};
+use super::{Arguments, Done, bytes, json_string, print, time, view};
 use crate::format::{Loss, PAGE_SIZE};
 use crate::log::Summary;
 
@@ -17,14 +17,7 @@ example: forebay inspect /var/lib/forebay/telemetry
 ";
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let (mut path, mut is_json) = (None, false);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(name) if name == "json" => is_json = true,
-            argument => place(&mut [&mut path], argument)?,
-        }
-    }
-    let path = required(path, "DIR")?;
+    let (path, is_json) = arguments.path_and_json("DIR")?;
     let view = view(&path)?;
     let ledger = view.shared().ledger().ranges().to_vec();
     let summary = view.summary();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::table::columns;
-use super::{Argument, Arguments, Done, Failure, config, json_string, place, print, required};
+use super::{Arguments, Done, Failure, config, json_string, print};
 use crate::clock::{Clock, System};
 use crate::counters::{Board, CursorCounter, Health, Stats, StreamCounter};
 use crate::error::Error;
@@ -24,14 +24,7 @@ example: forebay stats /var/lib/forebay/telemetry
 ";
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let (mut path, mut is_json) = (None, false);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(name) if name == "json" => is_json = true,
-            argument => place(&mut [&mut path], argument)?,
-        }
-    }
-    let path = required(path, "CONFIG or DIR")?;
+    let (path, is_json) = arguments.path_and_json("CONFIG or DIR")?;
     let stores = stores(&path)?;
     let mut text = String::new();
     let mut failed = None;
