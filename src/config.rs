@@ -21,6 +21,7 @@ use crate::sink::Sink;
 use crate::storage::{Real, Surroundings, default_run_dir};
 use crate::watermark::seam::Mutex;
 
+mod delivery;
 mod effective;
 pub mod json;
 mod needs;
@@ -28,10 +29,11 @@ pub mod resolve;
 mod sinks;
 mod stream;
 
+pub use delivery::{Batch, Delivery, IN_FLIGHT_MAX};
 use json::{Node, Object};
 use resolve::Resolver;
 pub use sinks::{SinkConfig, SinkKind};
-pub use stream::{Batch, Buffer, Delivery, Fsync, Medium, OnFull, StreamConfig, Volatile};
+pub use stream::{Buffer, Fsync, Medium, OnFull, StreamConfig, Volatile};
 
 /// The most streams of an engine.
 pub const STREAMS_MAX: usize = 1024;

@@ -123,6 +123,37 @@ impl Cursor {
         } else {
             place.position = place.position.max(to);
         }
+        self.join();
+        self.publish();
+    }
+
+    /// The offsets up to `to` are done but for the stretches in `open`, which rise. Publishes the new
+    /// place.
+    ///
+    /// More stretches than fit are not remembered: what is done in them may be delivered again after the
+    /// process ended.
+    pub fn acknowledge_but(&mut self, open: impl Iterator<Item = (u64, u64)>, to: u64) {
+        let known = std::mem::take(&mut self.place.intervals);
+        let mut from = self.place.position;
+        for (start, end) in open.chain([(to, to)]) {
+            if from == self.place.position {
+                self.place.position = start;
+            } else if from < start {
+                let _ = self.place.intervals.push((from, start));
+            }
+            from = end;
+        }
+        // What was done behind them.
+        for interval in known.into_iter().filter(|(from, _)| *from >= to) {
+            let _ = self.place.intervals.push(interval);
+        }
+        self.join();
+        self.publish();
+    }
+
+    /// The position goes on behind what was done out of order.
+    fn join(&mut self) {
+        let place = &mut self.place;
         while let Some((from, to)) = place.intervals.first().copied() {
             if from > place.position {
                 break;
@@ -130,29 +161,6 @@ impl Cursor {
             place.position = place.position.max(to);
             place.intervals.remove(0);
         }
-        self.publish();
-    }
-
-    /// The offsets up to `to` are done but for those in `open`, which rise. Publishes the new place.
-    ///
-    /// More stretches than fit are not remembered: what is done in them may be delivered again after the
-    /// process ended.
-    pub fn acknowledge_but(&mut self, open: impl Iterator<Item = u64>, to: u64) {
-        let known = std::mem::take(&mut self.place.intervals);
-        let mut from = self.place.position;
-        for open in open.chain([to]) {
-            if from == self.place.position {
-                self.place.position = open;
-            } else if from < open {
-                let _ = self.place.intervals.push((from, open));
-            }
-            from = open + 1;
-        }
-        // What a former run did behind them.
-        for interval in known.into_iter().filter(|(from, _)| *from >= to) {
-            let _ = self.place.intervals.push(interval);
-        }
-        self.publish();
     }
 
     /// Skips a gap and counts it.

@@ -1,12 +1,10 @@
 //! Cursor → sink → acknowledge.
 //!
 //! ```text
-//!          ┌────────────── nothing to read: park ──────────────┐
-//!          ▼                                                   │
-//!      gathering ── full, lingered, or a gap ──▶ in flight ── all accepted ──▶ acknowledge
-//!                                                ▲     │
-//!                                     back-off ──┘◀────┤ some to be sent again: only those
-//!                                     letters ◀────────┘ some never: their letters first
+//!  cursor ──▶ window: chunks of records that are not done ──▶ lanes: batches under way ──▶ sink
+//!               ▲ read while there is room    │ pick: what `ordering` lets go │                │
+//!               │                             └── to be sent again ◀──────────┼── settle ◀─────┘
+//!               └── acknowledge what is done ◀── accepted, or its letter is durable ◀┘
 //! ```
 //!
 //! A batch goes when it is full, or when its oldest record has waited for `linger`. What a sink did not
@@ -20,14 +18,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use std::time::Duration;
 
 use crate::clock::{Clock, Mono};
 use crate::counters::{CursorCounter, SinkState, millis_on_this_boot};
 use crate::cursor::Cursor;
-use crate::log::{BatchBuffer, Ended, Gap};
-use crate::sink::{Batch, Link, Outcome, Outcomes, Sink, SinkWaker, Ticket};
+use crate::log::Ended;
+use crate::sink::{Batch, Outcomes, Pick, Picked, Sink, SinkWaker, Ticket};
 use crate::syncer::LetterBox;
 use crate::watermark::Waker;
 use crate::watermark::seam::park;
@@ -35,11 +33,15 @@ use crate::watermark::seam::park;
 mod giving_up;
 mod jitter;
 mod options;
-
-use jitter::Jitter;
-pub use options::Options;
+mod picking;
+mod settling;
+mod window;
 
 use giving_up::GivingUp;
+use jitter::Jitter;
+pub use options::{Options, Ordering, buffers};
+use picking::Classes;
+use window::{State, Window};
 
 /// After so many failures to read the same place, it is taken for damage.
 const READ_TRIES: u32 = 3;
@@ -66,25 +68,23 @@ pub struct Orders {
 impl Orders {
     /// Send nothing more, wait for what is in flight, and end. Wake the exporter afterwards.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+        self.stop.store(true, Atomic::Release);
     }
 
     fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.load(Atomic::Acquire)
     }
 }
 
-/// What the batch is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// It may grow.
-    Gathering,
-    /// It was submitted; after this instant it is given up.
-    InFlight { until: Mono },
-    /// Part of it is submitted again at this instant.
-    Backoff { until: Mono },
-    /// Some are given up, and their letters become durable; then the rest goes on at this instant.
-    Letters { until: Mono },
+/// A batch that is under way, or none.
+struct Lane {
+    is_busy: bool,
+    ticket: Ticket,
+    /// After this instant it is given up.
+    until: Mono,
+    /// The chunk whose records it has, all of them; else these.
+    whole: Option<usize>,
+    picks: Vec<Pick>,
 }
 
 /// Delivers a stream to one sink.
@@ -96,25 +96,18 @@ pub struct Exporter {
     orders: Arc<Orders>,
     waker: Arc<Waker>,
     answer_timeout: Duration,
-    phase: Phase,
-    batch: BatchBuffer,
-    /// The offset at which the batch begins, gaps before its first record included.
-    from: u64,
-    /// The records of the batch that are still to be accepted.
-    picks: Vec<u32>,
-    /// How often they were submitted.
-    submissions: u32,
+    window: Window,
+    lanes: Vec<Lane>,
+    classes: Option<Classes>,
     giving_up: GivingUp,
     outcomes: Outcomes,
     ticket: Ticket,
-    /// A gap that comes behind the batch.
-    gap: Option<Gap>,
-    /// Tries in a row without an accepted record.
-    attempts: u32,
+    /// Reading failed: it is tried again at this instant.
+    read_at: Mono,
     read_failures: u32,
     jitter: Jitter,
     state: SinkState,
-    /// The sink said how its link is since the batch was submitted.
+    /// The sink said how its link is since the last batch was submitted.
     is_link_told: bool,
     /// Called at the end of each turn.
     watch: Option<Box<dyn FnMut() + Send>>,
@@ -134,11 +127,22 @@ impl Exporter {
         let limits = sink.limits();
         let records_max = options.records_max.min(limits.records_max).max(1) as usize;
         let bytes_max = options.bytes_max.min(limits.bytes_max).max(1) as usize;
-        let batch = BatchBuffer::new(records_max, bytes_max, options.body_len_max as usize)?;
+        let lanes = options.lanes(limits.in_flight_max, limits.keeps_order);
+        let chunks = buffers(lanes, options.ordering);
+        let body_len_max = options.body_len_max as usize;
+        let merges = options.ordering != Ordering::Stream;
+        let window = Window::new(chunks, merges, records_max, bytes_max, body_len_max)?;
         sink.start(SinkWaker::new(Arc::clone(&waker)));
         cursor.shared().add_reader(Arc::clone(&waker));
-        let from = cursor.position();
+        let lane = |_| Lane {
+            is_busy: false,
+            ticket: Ticket::default(),
+            until: Mono::NEVER,
+            whole: None,
+            picks: Vec::with_capacity(records_max),
+        };
         let jitter = Jitter::new(options.seed);
+        let classes = (options.ordering == Ordering::PerKey).then(Classes::new);
         let this = Self {
             cursor,
             sink,
@@ -147,16 +151,13 @@ impl Exporter {
             orders,
             waker,
             answer_timeout: limits.answer_timeout,
-            phase: Phase::Gathering,
-            batch,
-            from,
-            picks: Vec::with_capacity(records_max),
-            submissions: 0,
-            giving_up: GivingUp::new(letters, records_max, limits.record_bytes_max),
-            outcomes: Outcomes::with_capacity(records_max),
+            window,
+            lanes: (0..lanes).map(lane).collect(),
+            classes,
+            giving_up: GivingUp::new(letters, limits.record_bytes_max),
+            outcomes: Outcomes::for_batches(lanes, records_max),
             ticket: Ticket::default(),
-            gap: None,
-            attempts: 0,
+            read_at: Mono(0),
             read_failures: 0,
             jitter,
             state: SinkState::Idle,
@@ -185,64 +186,102 @@ impl Exporter {
     }
 
     fn turn(&mut self) -> Next {
-        match self.phase {
-            Phase::Gathering => self.gather(),
-            Phase::InFlight { until } => self.poll(until),
-            Phase::Backoff { until } => {
-                if self.orders.is_stopping() {
-                    return Next::Stopped;
-                }
-                if self.clock.mono() < until {
-                    return Next::At(until);
-                }
-                if self.submissions > 0 {
-                    self.cursor
-                        .add(CursorCounter::Retries, self.picks.len() as u64);
-                }
-                self.submit();
-                Next::Now
-            }
-            Phase::Letters { until } => self.post(until),
+        self.collect();
+        self.post();
+        if self.orders.is_stopping() {
+            return self.stopping();
+        }
+        let filled = self.fill();
+        if filled == Next::Now {
+            return Next::Now;
+        }
+        let is_sent = self.submit_ready();
+        if is_sent || self.is_posting_due() {
+            return Next::Now;
+        }
+        self.wait(filled)
+    }
+
+    /// What is left to do after the order to stop.
+    fn stopping(&self) -> Next {
+        if self.giving_up.is_posted() {
+            return Next::Woken;
+        }
+        let until = self.lanes.iter().filter(|lane| lane.is_busy);
+        match until.map(|lane| lane.until).min() {
+            Some(until) => Next::At(until),
+            None => Next::Stopped,
         }
     }
 
-    /// Reads on, and submits when it is time.
-    fn gather(&mut self) -> Next {
-        if self.orders.is_stopping() {
-            return Next::Stopped;
+    /// Until when nothing happens, as far as it is known.
+    fn wait(&self, filled: Next) -> Next {
+        let now = self.clock.mono();
+        let busy = self.lanes.iter().filter(|lane| lane.is_busy);
+        let answers = busy.map(|lane| lane.until);
+        let chunks = self.window.order().iter();
+        let retries = chunks
+            .map(|at| &self.window.chunks[*at])
+            .filter(|chunk| chunk.has_failed && chunk.waiting() > 0 && chunk.retry_at > now)
+            .map(|chunk| chunk.retry_at);
+        let until = answers.chain(retries).min();
+        match (until, filled) {
+            (Some(until), Next::At(at)) => Next::At(until.min(at)),
+            (Some(until), _) => Next::At(until),
+            (None, filled) => filled,
         }
-        let ended = match self.cursor.read(&mut self.batch) {
+    }
+
+    /// Reads on as far as there is room. `Now`: there is more to do before anything is sent.
+    fn fill(&mut self) -> Next {
+        let now = self.clock.mono();
+        if now < self.read_at {
+            return Next::At(self.read_at);
+        }
+        let Some(at) = self.window.gathering() else {
+            return Next::Woken;
+        };
+        let ended = match self.cursor.read(&mut self.window.buffers[at]) {
             Ok(ended) => ended,
             Err(error) => return self.read_failed(&error),
         };
         self.read_failures = 0;
-        if let Ended::Gap(gap) = ended {
-            if self.batch.entries().is_empty() {
+        let oldest = self.window.oldest();
+        let stamp = self.clock.stamp();
+        let since = oldest.map(|appended| millis_on_this_boot(appended, stamp));
+        self.cursor.set(
+            CursorCounter::OldestSince,
+            since.map_or(0, |since| since + 1),
+        );
+        let buffer = &self.window.buffers[at];
+        let Some(first) = buffer.entries().first() else {
+            if let Ended::Gap(gap) = ended {
                 self.cursor.skip(gap);
-                self.from = self.cursor.position();
                 return Next::Now;
             }
-            self.gap = Some(gap);
-        }
-        let Some(first) = self.batch.entries().first() else {
-            self.cursor.set(CursorCounter::OldestSince, 0);
-            self.set_state(SinkState::Idle);
+            if since.is_none() {
+                self.set_state(SinkState::Idle);
+            }
             return Next::Woken;
         };
-        let now = self.clock.stamp();
-        let since = millis_on_this_boot(first.appended, now);
-        self.cursor.set(CursorCounter::OldestSince, since + 1);
+        let gap = match ended {
+            Ended::Gap(gap) => Some(gap),
+            _ => None,
+        };
+        let since = millis_on_this_boot(first.appended, stamp);
         let due = Mono(since * 1_000_000).plus(self.options.linger);
-        let is_full = ended != Ended::CaughtUp || self.batch.is_full();
-        if !is_full && self.clock.mono() < due {
+        let is_full = ended != Ended::CaughtUp || buffer.is_full();
+        if !is_full && now < due {
             return Next::At(due);
         }
-        self.pick_all();
-        if self.giving_up.is_any() {
-            return self.post(self.clock.mono());
+        self.window.close(at, gap, self.classes.is_some());
+        self.set_aside_too_long(at);
+        match ended {
+            Ended::CaughtUp => Next::Woken,
+            // With one lane there is no room for more before this is done.
+            _ if self.lanes.len() == 1 => Next::Woken,
+            _ => Next::Now,
         }
-        self.submit();
-        Next::Now
     }
 
     /// The medium did not give what was asked for.
@@ -258,189 +297,86 @@ impl Exporter {
             self.read_failures = 0;
             return Next::Now;
         }
-        Next::At(self.clock.mono().plus(self.backoff(self.read_failures)))
+        self.read_at = self.clock.mono().plus(self.backoff(self.read_failures));
+        Next::At(self.read_at)
     }
 
-    /// Hands the picked records to the sink.
-    fn submit(&mut self) {
+    /// Gives batches to the lanes that are free. Whether there was one.
+    fn submit_ready(&mut self) -> bool {
+        let mut is_sent = false;
+        for lane in 0..self.lanes.len() {
+            let now = self.clock.mono();
+            if self.lanes[lane].is_busy {
+                continue;
+            }
+            if !self.pick(lane, now) {
+                break;
+            }
+            self.submit(lane);
+            is_sent = true;
+        }
+        is_sent
+    }
+
+    /// Hands the records that a lane has picked to the sink.
+    fn submit(&mut self, lane: usize) {
         self.ticket = self.ticket.next();
-        self.submissions = self.submissions.saturating_add(1);
         self.is_link_told = false;
+        let again = self.send_away(lane);
+        self.cursor.add(CursorCounter::Retries, again);
         let Self {
             cursor,
             sink,
             options,
-            batch,
-            picks,
+            window,
+            lanes,
             outcomes,
             ticket,
             ..
         } = self;
+        let lane = &mut lanes[lane];
+        (lane.is_busy, lane.ticket) = (true, *ticket);
+        let (buffers, picked) = match lane.whole {
+            Some(at) => (&window.buffers[at..=at], Picked::All),
+            None => (&window.buffers[..], Picked::These(&lane.picks)),
+        };
         let (store, epoch) = (cursor.shared().store, cursor.shared().epoch);
-        let batch = Batch::new(&options.stream, store, epoch, batch, picks);
+        let batch = Batch::new(&options.stream, store, epoch, buffers, picked);
         outcomes.expect(*ticket, batch.len());
         let submitted = catch_unwind(AssertUnwindSafe(|| sink.submit(*ticket, &batch)));
-        self.phase = Phase::InFlight {
-            until: self.clock.mono().plus(self.answer_timeout),
-        };
+        lane.until = self.clock.mono().plus(self.answer_timeout);
         if submitted.is_err() {
+            let ticket = lane.ticket;
             // What it answered for before it panicked was accepted.
             self.ask();
-            self.panicked();
+            self.count_panics(1);
+            self.give_up(ticket);
         }
     }
 
-    /// Lets the sink say what became of records. False when it panicked.
-    fn ask(&mut self) -> bool {
-        let Self { sink, outcomes, .. } = self;
-        let is_done = catch_unwind(AssertUnwindSafe(|| sink.poll(outcomes))).is_ok();
-        let is_ours =
-            outcomes.ticket() == self.ticket && outcomes.records().len() == self.picks.len();
-        if !is_ours {
-            // Others were put in their place: they say nothing of this batch.
-            outcomes.expect(self.ticket, self.picks.len());
-        }
-        is_done && is_ours
-    }
-
-    /// Asks the sink what became of the batch.
-    fn poll(&mut self, until: Mono) -> Next {
-        if !self.outcomes.is_settled() && !self.ask() {
-            self.panicked();
-        }
-        if let Some(link) = self.outcomes.take_link() {
-            self.is_link_told = true;
-            self.set_link(link);
-        }
-        if !self.outcomes.is_settled() {
-            if self.clock.mono() < until {
-                return Next::At(until);
+    /// Notes that the records which a lane has picked are with the sink; how many were there before.
+    fn send_away(&mut self, lane: usize) -> u64 {
+        let (lane, window) = (&self.lanes[lane], &mut self.window);
+        let mut again = 0;
+        if let Some(at) = lane.whole {
+            let chunk = &mut window.chunks[at];
+            for slot in &mut chunk.slots {
+                again += u64::from(slot.submissions > 0);
+                slot.submissions = slot.submissions.saturating_add(1);
             }
-            // No answer is not an answer: it is sent again.
-            self.give_up();
-            self.cursor.set_error("no answer in time");
-            self.set_state(SinkState::Link);
+            chunk.set_all(State::Away);
         }
-        self.settle()
-    }
-
-    /// Counts what was accepted, and goes on with the rest or with the next batch.
-    fn settle(&mut self) -> Next {
-        let accepted = self.sort_out();
-        self.cursor.add(CursorCounter::Exported, accepted as u64);
-        if self.giving_up.has_rejected() {
-            self.cursor.set_error(self.outcomes.error());
-        }
-        if !self.picks.is_empty() || self.giving_up.has_run_out() {
-            if works(self.state) {
-                self.set_state(SinkState::Backoff);
+        for pick in &lane.picks {
+            let chunk = &mut window.chunks[pick.buffer as usize];
+            let slot = &mut chunk.slots[pick.entry as usize];
+            again += u64::from(slot.submissions > 0);
+            slot.submissions = slot.submissions.saturating_add(1);
+            if let Some(classes) = &mut self.classes {
+                classes.set_away(slot.class, true);
             }
-        } else if !self.is_link_told {
-            // Whatever was wrong before: it works.
-            self.set_state(SinkState::Ok);
+            chunk.set(pick.entry as usize, State::Away);
         }
-        if accepted > 0 {
-            self.attempts = 0;
-            self.acknowledge_done();
-        }
-        let mut until = self.clock.mono();
-        if !self.picks.is_empty() {
-            let wait = self.backoff(self.attempts).max(self.outcomes.after());
-            self.attempts = self.attempts.saturating_add(1);
-            until = until.plus(wait);
-        }
-        if self.giving_up.is_any() {
-            return self.post(until);
-        }
-        self.go_on(until)
-    }
-
-    /// Sends again what is left of the batch, at that instant, or ends it.
-    fn go_on(&mut self, until: Mono) -> Next {
-        if !self.picks.is_empty() {
-            self.phase = Phase::Backoff { until };
-            return Next::At(until);
-        }
-        self.cursor.acknowledge(self.from, self.batch_end());
-        if let Some(gap) = self.gap.take() {
-            self.cursor.skip(gap);
-        }
-        self.from = self.cursor.next();
-        self.batch.clear();
-        self.phase = Phase::Gathering;
-        Next::Now
-    }
-
-    /// Where the batch ends, and what comes behind it begins.
-    fn batch_end(&self) -> u64 {
-        self.gap.map_or(self.cursor.next(), |gap| gap.start)
-    }
-
-    /// A panic inside the sink is a retry.
-    fn panicked(&mut self) {
-        self.count_panic();
-        self.give_up();
-        self.set_state(SinkState::Backoff);
-    }
-
-    fn count_panic(&self) {
-        log::error!("{}: the sink panicked", self.options.stream);
-        self.cursor.add(CursorCounter::Panics, 1);
-        self.cursor.set_error("the sink panicked");
-    }
-
-    /// Waits no longer for the rest of what was submitted: it is sent again.
-    fn give_up(&mut self) {
-        let Self { sink, ticket, .. } = self;
-        if catch_unwind(AssertUnwindSafe(|| sink.abandon(*ticket))).is_err() {
-            self.count_panic();
-        }
-        let ticket = self.outcomes.ticket();
-        self.outcomes.set_all(ticket, Outcome::Retry(None));
-    }
-
-    fn set_link(&mut self, link: Link) {
-        let state = match link {
-            Link::Ok => SinkState::Ok,
-            Link::Down => SinkState::Link,
-            Link::Throttled => SinkState::Throttled,
-            Link::Auth => SinkState::Auth,
-            Link::Config => SinkState::Config,
-        };
-        if link != Link::Ok {
-            self.cursor.set_error(self.outcomes.error());
-        }
-        self.set_state(state);
-    }
-
-    /// Publishes what the sink does; says so in the log when the link changed.
-    fn set_state(&mut self, state: SinkState) {
-        let (before, stream) = (self.state, &self.options.stream);
-        if before == state {
-            return;
-        }
-        if !works(state) && works(before) {
-            log::warn!(
-                "{stream}: the sink is not served: {}: {}",
-                state.name(),
-                self.outcomes.error()
-            );
-        }
-        if state == SinkState::Ok && !works(before) {
-            log::info!("{stream}: the sink is served again");
-        }
-        self.state = state;
-        self.cursor.set(CursorCounter::State, state.number());
-    }
-
-    /// The wait before the next try, after so many without success.
-    fn backoff(&mut self, attempts: u32) -> Duration {
-        let base = self.options.backoff_base;
-        let range = base
-            .saturating_mul(1 << attempts.min(20))
-            .min(self.options.backoff_max);
-        let nanos = u64::try_from(range.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.jitter.below(nanos.saturating_add(1)))
+        again
     }
 
     /// The cursor.
@@ -478,8 +414,4 @@ impl Exporter {
             );
         }
     }
-}
-
-fn works(state: SinkState) -> bool {
-    matches!(state, SinkState::Ok | SinkState::Idle)
 }

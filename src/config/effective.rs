@@ -10,6 +10,7 @@ use super::{
     Batch, Buffer, Config, Delivery, Fsync, Io, Medium, OnFull, SinkConfig, SinkKind, StreamConfig,
     Volatile,
 };
+use crate::exporter::Ordering;
 #[cfg(any(feature = "file", feature = "stdout"))]
 use crate::sink::lines::LineFormat;
 use crate::storage::default_run_dir;
@@ -230,12 +231,21 @@ fn batch(batch: &Batch) -> String {
 
 fn delivery(delivery: &Delivery) -> String {
     let Delivery {
+        ordering,
+        max_in_flight,
         max_retries,
         backoff_base,
         backoff_max,
     } = delivery;
+    let ordering_word = match ordering {
+        Ordering::Stream => "stream",
+        Ordering::PerKey => "perKey",
+        Ordering::None => "none",
+    };
     let retries = max_retries.map_or_else(|| "-1".to_owned(), |count| count.to_string());
     object(&[
+        ("ordering", word(ordering_word)),
+        ("maxInFlight", max_in_flight.to_string()),
         ("maxRetries", retries),
         ("backoffBaseMs", millis(*backoff_base)),
         ("backoffMaxMs", millis(*backoff_max)),

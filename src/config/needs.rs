@@ -1,7 +1,8 @@
 //! How much memory a stream takes.
 
-use super::{Medium, Needs, SinkKind, StreamConfig};
+use super::{Medium, Needs, SinkConfig, SinkKind, StreamConfig};
 use crate::counters::Board;
+use crate::exporter;
 use crate::format::{PAGE_SIZE, RECORD_HEADER_SIZE, SLOT_SIZE};
 use crate::ring::Ring;
 use crate::segment::{Io, READ_AHEAD_PAGES, STAGE_PAGES, WINDOW_SIZE};
@@ -9,8 +10,8 @@ use crate::syncer::letter_len_max;
 
 /// What the tables of a log take besides: segments, cursors, ledger, sources.
 const LOG_TABLES: u64 = 192 * 1024;
-/// What a letter box takes besides its bytes.
-const LETTER_TABLES: u64 = 4096;
+/// What a letter box takes besides its bytes, and an exporter's table of keys.
+const LETTER_TABLES: u64 = 12 * 1024;
 
 impl Needs {
     /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board, its
@@ -40,15 +41,23 @@ impl Needs {
         let records = u64::from(stream.batch.max_records);
         let bytes = u64::from(stream.batch.max_bytes);
         let framing = (records.min(bytes) + 1) * RECORD_HEADER_SIZE as u64;
-        // The records' bytes, one entry for each, and what the sink makes of them.
+        // The records' bytes, and tables with one entry for each.
         let batch = bytes.max(buffer.max_record_bytes.into()) + framing + records * 64;
-        let lines = 2 * batch;
         let read_ahead = u64::from(READ_AHEAD_PAGES) * PAGE_SIZE as u64;
-        let sinks = stream
-            .sinks
-            .iter()
-            .filter(|sink| !matches!(sink.kind, SinkKind::None))
-            .count();
+        let ordering = stream.delivery.ordering;
+        // A batch in the window for each of these, and what the sink makes of those that it has.
+        let batches = |sink: &SinkConfig| match sink.kind {
+            SinkKind::None => 0,
+            SinkKind::Callback(_) => {
+                let lanes = stream.delivery.max_in_flight as usize;
+                exporter::buffers(lanes, ordering) + 2 * lanes
+            }
+            #[cfg(any(feature = "file", feature = "stdout"))]
+            _ => exporter::buffers(1, ordering) + 2,
+        };
+        let batches = stream.sinks.iter().map(batches);
+        let sinks = batches.clone().filter(|batches| *batches > 0).count() as u64;
+        let batches = batches.sum::<usize>() as u64;
         // Each sink's box, and a log as the stream has one.
         let letter_box = u64::from(letter_len_max(buffer.max_record_bytes)) + LETTER_TABLES;
         let letters = match stream.has_letters() {
@@ -58,10 +67,7 @@ impl Needs {
         Self {
             name: stream.name.as_str().to_owned(),
             path,
-            memory: fixed
-                + log
-                + letters
-                + sinks as u64 * (batch + lines + read_ahead + letter_box),
+            memory: fixed + log + letters + batches * batch + sinks * (read_ahead + letter_box),
             disk,
         }
     }

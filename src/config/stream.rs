@@ -8,8 +8,8 @@ use heapless::String as Name;
 use super::json::{Node, Object};
 use super::resolve::Resolver;
 use super::{
-    BUDGET_MIN, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind, millis, name,
-    path, ring, sinks, unavailable,
+    BUDGET_MIN, Batch, Delivery, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind,
+    millis, name, path, ring, sinks, unavailable,
 };
 use crate::syncer::letter_len_max;
 
@@ -29,10 +29,6 @@ pub const DEAD_LETTERS_BYTES: u64 = 16 << 20;
 pub const RING_RECORDS: u32 = 10_000;
 /// See [`RING_RECORDS`].
 pub const RING_BYTES: u32 = 4 << 20;
-/// The bounds of a batch where nothing else is said.
-pub const BATCH_RECORDS: u32 = 500;
-/// See [`BATCH_RECORDS`].
-pub const BATCH_BYTES: u32 = 4 << 20;
 
 /// The largest numbers that are accepted. Beyond them something is meant that this is not made for.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -44,8 +40,6 @@ const MEMORY_BYTES_MAX: u64 = if cfg!(target_pointer_width = "64") {
 };
 const AGE_SECS_MAX: u64 = 100 * 366 * 86_400;
 const RING_RECORDS_MAX: u32 = 1 << 25;
-const BATCH_RECORDS_MAX: u32 = 100_000;
-const BATCH_BYTES_MAX: u32 = 64 << 20;
 
 /// A stream.
 #[derive(Clone, Debug)]
@@ -151,28 +145,6 @@ pub struct Buffer {
     pub strict: bool,
 }
 
-/// How batches are made.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// The most records.
-    pub max_records: u32,
-    /// The most bytes.
-    pub max_bytes: u32,
-    /// How long the oldest record waits for more.
-    pub max_latency: Duration,
-}
-
-/// How batches are sent.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// How often a record is sent again before it becomes a dead letter; `None`: for ever.
-    pub max_retries: Option<u32>,
-    /// The range of the first wait.
-    pub backoff_base: Duration,
-    /// The largest range.
-    pub backoff_max: Duration,
-}
-
 impl StreamConfig {
     pub(super) fn read(
         node: &Node<'_>,
@@ -260,7 +232,7 @@ fn number(
     take(object, key).map_or(Ok(default), |node| node.number(min..=max))
 }
 
-fn number32(
+pub(super) fn number32(
     object: &mut Option<Object<'_>>,
     key: &str,
     min: u32,
@@ -271,18 +243,23 @@ fn number32(
 }
 
 /// A time in milliseconds with a default.
-fn time(object: &mut Option<Object<'_>>, key: &str, min: u64, default: u64) -> Result<Duration> {
+pub(super) fn time(
+    object: &mut Option<Object<'_>>,
+    key: &str,
+    min: u64,
+    default: u64,
+) -> Result<Duration> {
     take(object, key).map_or(Ok(Duration::from_millis(default)), |node| {
         millis(&node, min)
     })
 }
 
-fn take<'a>(object: &mut Option<Object<'a>>, key: &str) -> Option<Node<'a>> {
+pub(super) fn take<'a>(object: &mut Option<Object<'a>>, key: &str) -> Option<Node<'a>> {
     object.as_mut().and_then(|object| object.take_set(key))
 }
 
 /// Takes a field that may only have the value that it has anyway, until a later version does more.
-fn only<T: Copy + PartialEq>(
+pub(super) fn only<T: Copy + PartialEq>(
     object: &mut Option<Object<'_>>,
     key: &str,
     words: &[(&str, T)],
@@ -294,7 +271,7 @@ fn only<T: Copy + PartialEq>(
     }
 }
 
-fn finish(object: Option<Object<'_>>) -> Result<()> {
+pub(super) fn finish(object: Option<Object<'_>>) -> Result<()> {
     object.map_or(Ok(()), Object::finish)
 }
 
@@ -442,49 +419,5 @@ impl Buffer {
             }
             (volatile, _) => Ok(volatile),
         }
-    }
-}
-
-impl Batch {
-    fn read(mut object: Option<Object<'_>>) -> Result<Self> {
-        let object = &mut object;
-        only(object, "compression", &[("none", 0), ("zstd", 1)], 0)?;
-        let this = Self {
-            max_records: number32(object, "maxRecords", 1, BATCH_RECORDS_MAX, BATCH_RECORDS)?,
-            max_bytes: number32(object, "maxBytes", 1, BATCH_BYTES_MAX, BATCH_BYTES)?,
-            max_latency: time(object, "maxLatencyMs", 0, 1000)?,
-        };
-        finish(object.take())?;
-        Ok(this)
-    }
-}
-
-impl Delivery {
-    fn read(mut object: Option<Object<'_>>) -> Result<Self> {
-        let object = &mut object;
-        let words = [("stream", 0), ("perKey", 1), ("none", 2)];
-        only(object, "ordering", &words, 0)?;
-        let max_retries = match take(object, "maxRetries") {
-            Some(node) if node.integer() != Some(-1) => {
-                let retries = node.number32(0..=u32::MAX);
-                Some(retries.map_err(|_| node.error("must be -1 or 0..=4294967295"))?)
-            }
-            _ => None,
-        };
-        if let Some(node) = take(object, "maxInFlight")
-            && node.number(1..=8)? > 1
-        {
-            return Err(unavailable(&node));
-        }
-        time(object, "pollIntervalMs", 1, 100)?;
-        let backoff_base = time(object, "backoffBaseMs", 1, 50)?;
-        let least = u64::try_from(backoff_base.as_millis()).unwrap_or(u64::MAX);
-        let backoff_max = time(object, "backoffMaxMs", least, 30_000.max(least))?;
-        finish(object.take())?;
-        Ok(Self {
-            max_retries,
-            backoff_base,
-            backoff_max,
-        })
     }
 }

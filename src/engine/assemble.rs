@@ -319,6 +319,8 @@ fn new_exporter(
         bytes_max: stream.batch.max_bytes,
         body_len_max: stream.buffer.max_record_bytes,
         linger: stream.batch.max_latency,
+        ordering: stream.delivery.ordering,
+        in_flight_max: stream.delivery.max_in_flight,
         retries_max: stream.delivery.max_retries,
         backoff_base: stream.delivery.backoff_base,
         backoff_max: stream.delivery.backoff_max,

@@ -2,6 +2,18 @@
 
 use std::time::Duration;
 
+/// What stays in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ordering {
+    /// The stream: no later request before the records that failed are through.
+    #[default]
+    Stream,
+    /// The records of each key: only those of the same key wait for one that failed.
+    PerKey,
+    /// Nothing.
+    None,
+}
+
 /// How batches are made and sent.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -15,6 +27,10 @@ pub struct Options {
     pub body_len_max: u32,
     /// How long a batch that is not full waits for more.
     pub linger: Duration,
+    /// What stays in order.
+    pub ordering: Ordering,
+    /// The most batches under way at once, as far as the sink takes them and the order allows it.
+    pub in_flight_max: u32,
     /// The range from which the first wait is drawn; it doubles.
     pub backoff_base: Duration,
     /// The largest range.
@@ -23,4 +39,25 @@ pub struct Options {
     pub retries_max: Option<u32>,
     /// Where the jitter starts.
     pub seed: u64,
+}
+
+impl Options {
+    /// How many batches are under way at once, to a sink that takes so many and keeps their order or not.
+    pub fn lanes(&self, in_flight_max: u32, keeps_order: bool) -> usize {
+        let lanes = match self.ordering {
+            Ordering::Stream if !keeps_order => 1,
+            _ => self.in_flight_max.min(in_flight_max).max(1),
+        };
+        lanes as usize
+    }
+}
+
+/// How many buffers of records so many lanes take: one each; where what fails holds up nothing else, one
+/// more for that; and where each lane needs keys of its own, as many again to find them in.
+pub fn buffers(lanes: usize, ordering: Ordering) -> usize {
+    match ordering {
+        Ordering::Stream => lanes,
+        Ordering::PerKey => 2 * lanes,
+        Ordering::None => lanes + 1,
+    }
 }

@@ -90,6 +90,49 @@ impl BatchBuffer {
         }
     }
 
+    /// Adds a record of another buffer. Allocates when there is no room, which is the only error.
+    pub(crate) fn copy(&mut self, from: &Self, index: usize) -> io::Result<()> {
+        let entry = from.entries[index];
+        let size = entry.size as usize;
+        let end = self.len + size;
+        if end > self.bytes.len() {
+            let size = end.max(self.bytes.len() * 2).next_multiple_of(PAGE_SIZE);
+            let mut bytes = Buffer::new(size)?;
+            bytes[..self.len].copy_from_slice(&self.bytes[..self.len]);
+            self.bytes = bytes;
+        }
+        self.bytes[self.len..end].copy_from_slice(&from.bytes[entry.at as usize..][..size]);
+        self.add(entry);
+        Ok(())
+    }
+
+    /// Keeps only the records whose index `is_kept` is true for.
+    pub(crate) fn keep(&mut self, mut is_kept: impl FnMut(usize) -> bool) {
+        let mut entries = std::mem::take(&mut self.entries);
+        (self.len, self.body_len) = (0, 0);
+        let mut index = 0;
+        entries.retain_mut(|entry| {
+            let keeps = is_kept(index);
+            index += 1;
+            if keeps {
+                let (at, size) = (entry.at as usize, entry.size as usize);
+                self.bytes.copy_within(at..at + size, self.len);
+                entry.at = u32::try_from(self.len).unwrap_or(u32::MAX);
+                self.len += size;
+                self.body_len += entry.body_len();
+            }
+            keeps
+        });
+        self.entries = entries;
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let at = u32::try_from(self.len).unwrap_or(u32::MAX);
+        self.entries.push(Entry { at, ..entry });
+        self.len += entry.size as usize;
+        self.body_len += entry.body_len();
+    }
+
     pub(super) fn takes(&self, header: &RecordHeader) -> bool {
         let is_first = self.entries.is_empty();
         is_first || !self.is_full() && self.body_len + header.body_len() <= self.bytes_max

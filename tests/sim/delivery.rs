@@ -46,6 +46,8 @@ impl To {
                 bytes_max: 20_000,
                 body_len_max: BODY_MAX,
                 linger: Duration::from_millis(200),
+                ordering: exporter::Ordering::Stream,
+                in_flight_max: 1,
                 retries_max: None,
                 backoff_base: Duration::from_millis(50),
                 backoff_max: Duration::from_secs(30),
