@@ -15,7 +15,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::counters::{Board, CURSOR_NAME_MAX, CursorCounter, Place};
+use crate::counters::{Board, CURSOR_NAME_MAX, CursorCounter, INTERVALS_MAX, Place};
 use crate::format::Reason;
 use crate::log::{BatchBuffer, Ended, Gap, Reader, Shared};
 use crate::watermark::Waker;
@@ -29,6 +29,8 @@ pub struct Cursor {
     index: usize,
     syncer: Arc<Waker>,
     place: Place,
+    /// What a former run did out of order: it is not read again.
+    former: heapless::Vec<(u64, u64), INTERVALS_MAX>,
     next: u64,
     /// Gaps at or above this offset come from later than the open, and are found when they are met.
     opened: u64,
@@ -51,6 +53,7 @@ impl Cursor {
             board,
             index,
             syncer,
+            former: place.intervals.clone(),
             place,
             next,
             opened,
@@ -84,13 +87,12 @@ impl Cursor {
         loop {
             let next = self.next;
             let inside = |(from, to): &&(u64, u64)| (*from..*to).contains(&next);
-            if let Some((_, to)) = self.place.intervals.iter().find(inside) {
+            if let Some((_, to)) = self.former.iter().find(inside) {
                 self.next = *to;
                 continue;
             }
             let above = self
-                .place
-                .intervals
+                .former
                 .iter()
                 .map(|(from, _)| *from)
                 .find(|from| *from > next);
@@ -113,42 +115,52 @@ impl Cursor {
 
     /// The offsets from `from` up to `to` are done. Publishes the new place.
     pub fn acknowledge(&mut self, from: u64, to: u64) {
-        let place = &mut self.place;
-        if from > place.position {
-            // More than fit are not remembered: they may be delivered again after a crash.
-            let at = place.intervals.iter().position(|(start, _)| *start > from);
-            let _ = place
-                .intervals
-                .insert(at.unwrap_or(place.intervals.len()), (from, to));
-        } else {
-            place.position = place.position.max(to);
-        }
+        self.remember(from, to);
         self.join();
         self.publish();
     }
 
-    /// The offsets up to `to` are done but for the stretches in `open`, which rise. Publishes the new
-    /// place.
+    /// The offsets up to `to` are done but for the stretches in `open`, which rise, and are not known to be
+    /// done. Publishes the new place.
     ///
     /// More stretches than fit are not remembered: what is done in them may be delivered again after the
     /// process ended.
     pub fn acknowledge_but(&mut self, open: impl Iterator<Item = (u64, u64)>, to: u64) {
-        let known = std::mem::take(&mut self.place.intervals);
+        self.place.intervals.clear();
         let mut from = self.place.position;
         for (start, end) in open.chain([(to, to)]) {
             if from == self.place.position {
-                self.place.position = start;
+                self.place.position = from.max(start);
             } else if from < start {
                 let _ = self.place.intervals.push((from, start));
             }
             from = end;
         }
-        // What was done behind them.
-        for interval in known.into_iter().filter(|(from, _)| *from >= to) {
-            let _ = self.place.intervals.push(interval);
+        // What a former run did in a gap, and behind all this.
+        for at in 0..self.former.len() {
+            let (from, to) = self.former[at];
+            self.remember(from, to);
         }
         self.join();
         self.publish();
+    }
+
+    /// Remembers that the offsets from `from` up to `to` are done, if there is room.
+    fn remember(&mut self, mut from: u64, mut to: u64) {
+        if from <= self.place.position {
+            self.place.position = self.place.position.max(to);
+            return;
+        }
+        let intervals = &mut self.place.intervals;
+        intervals.retain(|(start, end)| {
+            let touches = *start <= to && from <= *end;
+            if touches {
+                (from, to) = (from.min(*start), to.max(*end));
+            }
+            !touches
+        });
+        let at = intervals.iter().position(|(start, _)| *start > from);
+        let _ = intervals.insert(at.unwrap_or(intervals.len()), (from, to));
     }
 
     /// The position goes on behind what was done out of order.
@@ -161,6 +173,8 @@ impl Cursor {
             place.position = place.position.max(to);
             place.intervals.remove(0);
         }
+        // A gap may end within what was done before.
+        self.next = self.next.max(place.position);
     }
 
     /// Skips a gap and counts it.
@@ -192,7 +206,7 @@ impl Cursor {
             let end = to.min(&gap.end);
             end.saturating_sub(*from.max(&gap.start))
         };
-        self.place.intervals.iter().map(part).sum()
+        self.former.iter().map(part).sum()
     }
 
     /// What of a dropped range held nothing anyway.

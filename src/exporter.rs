@@ -256,7 +256,8 @@ impl Exporter {
         let buffer = &self.window.buffers[at];
         let Some(first) = buffer.entries().first() else {
             if let Ended::Gap(gap) = ended {
-                self.cursor.skip(gap);
+                self.window.close(at, Some(gap), false);
+                self.acknowledge();
                 return Next::Now;
             }
             if since.is_none() {

@@ -53,8 +53,16 @@ impl Exporter {
             return false;
         };
         let chunk = &chunks[at];
-        let is_alone = !self.lanes.iter().any(|lane| lane.is_busy);
-        if chunk.has_failed && (now < chunk.retry_at || !is_alone) {
+        let mut busy = self.lanes.iter().filter(|lane| lane.is_busy);
+        let may_go = match chunk.has_failed {
+            true => now >= chunk.retry_at && busy.next().is_none(),
+            // Also of a batch that is not answered for in full it may be known that some failed.
+            false => !busy.any(|lane| {
+                let batch = self.outcomes.of(lane.ticket);
+                batch.is_some_and(|batch| batch.has_retries())
+            }),
+        };
+        if !may_go {
             return false;
         }
         let lane = &mut self.lanes[lane];
@@ -80,7 +88,8 @@ impl Exporter {
             if !chunk.is_closed {
                 break;
             }
-            if lane.picks.is_empty() && !chunk.has_failed && chunk.waiting() == chunk.slots.len() {
+            let is_whole = chunk.waiting() == chunk.slots.len() && !chunk.slots.is_empty();
+            if lane.picks.is_empty() && !chunk.has_failed && is_whole {
                 lane.whole = Some(*at);
                 return true;
             }

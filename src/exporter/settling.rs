@@ -208,12 +208,19 @@ impl Exporter {
 
     /// Publishes what is done, and makes room where all is.
     pub(super) fn acknowledge(&mut self) {
-        if let Some(end) = self.window.end() {
+        loop {
+            let end = self.window.end();
             self.cursor.acknowledge_but(self.window.open(), end);
-        }
-        while let Some(gap) = self.window.take_done() {
-            if let Some(gap) = gap {
-                self.cursor.skip(gap);
+            let mut is_passed = false;
+            while let Some(gap) = self.window.take_done() {
+                if let Some(gap) = gap {
+                    self.cursor.skip(gap);
+                    is_passed = true;
+                }
+            }
+            // What is done behind a gap may be more than the cursor could remember.
+            if !is_passed {
+                return;
             }
         }
     }

@@ -45,8 +45,8 @@ pub(super) struct Slot {
 /// The records of one buffer.
 pub(super) struct Chunk {
     pub slots: Vec<Slot>,
-    /// What comes behind its last record.
-    pub gap: Option<Gap>,
+    /// What comes behind its last record, if it has any.
+    gap: Option<Gap>,
     /// Nothing is added to it any more.
     pub is_closed: bool,
     waiting: usize,
@@ -126,6 +126,7 @@ pub(super) struct Window {
     pub chunks: Vec<Chunk>,
     /// The chunks that have something, oldest first.
     order: Vec<usize>,
+    end: u64,
     /// Chunks may be merged: what failed may go together with what comes later.
     merges: bool,
     records_max: usize,
@@ -147,6 +148,7 @@ impl Window {
             buffers: buffers?,
             chunks: (0..count).map(|_| Chunk::new(records_max)).collect(),
             order: Vec::with_capacity(count),
+            end: 0,
             merges,
             records_max,
             bytes_max,
@@ -188,6 +190,9 @@ impl Window {
                 submissions,
             }));
         chunk.set_all(State::Waiting);
+        let last = buffer.entries().last().map(|entry| entry.offset + 1);
+        let end = gap.map(|gap| gap.end).or(last);
+        self.end = self.end.max(end.unwrap_or(0));
         (chunk.gap, chunk.is_closed) = (gap, true);
         (chunk.failures, chunk.has_failed, chunk.retry_at) = (0, false, Mono(0));
     }
@@ -202,9 +207,16 @@ impl Window {
         chunk.set_all(State::Done);
     }
 
-    /// Frees the oldest chunk of which nothing is open; `None` when there is none. With the gap behind it.
+    /// Frees a chunk of which nothing is open; `None` when there is none. With the gap behind it, which is
+    /// passed when everything before it is done, and not earlier: so it is counted once, also by a cursor
+    /// that remembers only some of what is done out of order.
     pub fn take_done(&mut self) -> Option<Option<Gap>> {
-        let is_done = |at: &&usize| self.chunks[**at].is_closed && self.chunks[**at].open() == 0;
+        let oldest = self.order.first().copied();
+        let is_done = |at: &&usize| {
+            let chunk = &self.chunks[**at];
+            let is_passed = chunk.gap.is_none() || oldest == Some(**at);
+            chunk.is_closed && chunk.open() == 0 && is_passed
+        };
         let at = *self.order.iter().find(is_done)?;
         let gap = self.chunks[at].gap;
         self.free(at);
@@ -271,7 +283,7 @@ impl Window {
         first.find_map(|entries| Some(entries.first()?.appended))
     }
 
-    /// The stretches of offsets that are open, rising, of what is closed.
+    /// The stretches of offsets that are open, rising, of what is closed; gaps that are not passed are.
     pub fn open(&self) -> impl Iterator<Item = (u64, u64)> {
         self.order.iter().flat_map(|at| {
             let (chunk, entries) = (&self.chunks[*at], self.buffers[*at].entries());
@@ -292,14 +304,13 @@ impl Window {
                 .map(|(first, last)| (first.offset, last.offset + 1))
                 .into_iter()
                 .chain(open.map(|(_, entry)| (entry.offset, entry.offset + 1)))
+                .chain(chunk.gap.map(|gap| (gap.start, gap.end)))
         })
     }
 
-    /// The offset behind the last record that is closed.
-    pub fn end(&self) -> Option<u64> {
-        let closed = self.order.iter().filter(|at| self.chunks[**at].is_closed);
-        let last = closed.last()?;
-        Some(self.buffers[*last].entries().last()?.offset + 1)
+    /// The offset behind everything that was closed.
+    pub fn end(&self) -> u64 {
+        self.end
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Expected {
     records: Vec<Settled>,
     waiting: usize,
     accepted: usize,
+    retries: usize,
     after: Duration,
     reasons: heapless::Vec<String<ERROR_TEXT_MAX>, { REASONS_MAX as usize }>,
 }
@@ -169,6 +170,7 @@ impl Expected {
             records: Vec::with_capacity(records_max),
             waiting: 0,
             accepted: 0,
+            retries: 0,
             after: Duration::ZERO,
             reasons: heapless::Vec::new(),
         }
@@ -179,7 +181,7 @@ impl Expected {
         self.records.clear();
         self.records.resize(count, Settled::Waiting);
         self.waiting = count;
-        self.accepted = 0;
+        (self.accepted, self.retries) = (0, 0);
         self.after = Duration::ZERO;
         self.reasons.clear();
     }
@@ -199,6 +201,7 @@ impl Expected {
                 Settled::Accepted
             }
             Outcome::Retry(after) => {
+                self.retries += 1;
                 self.after = self.after.max(after.unwrap_or_default());
                 Settled::Retry
             }
@@ -263,6 +266,11 @@ impl Expected {
     /// Every record was accepted.
     pub fn is_accepted(&self) -> bool {
         self.accepted == self.records.len()
+    }
+
+    /// Some record was not taken.
+    pub fn has_retries(&self) -> bool {
+        self.retries > 0
     }
 
     /// How long the far side asks to wait.

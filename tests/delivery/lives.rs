@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use forebay::counters::{Place, SinkStats};
+use forebay::exporter::Ordering;
 use forebay::sink::Link;
 
 use super::Bench;
@@ -57,9 +58,14 @@ fn vary(to: &mut To, random: &mut Random) {
     to.options.seed = random.next();
     let retries = u32::try_from(random.below(5)).unwrap();
     to.options.retries_max = Some(retries).filter(|_| random.chance(3));
+    let orders = [Ordering::Stream, Ordering::PerKey, Ordering::None];
+    to.options.ordering = orders[usize::try_from(random.below(3)).unwrap()];
+    to.options.in_flight_max = u32::try_from(1 + random.below(8)).unwrap();
+    let lanes = u32::try_from(1 + random.below(8)).unwrap();
     let is_picky = random.chance(3);
     to.script.set_limits(|limits| {
         limits.answer_timeout = Duration::from_secs(1 + random.below(20));
+        limits.in_flight_max = lanes;
         limits.record_bytes_max = if is_picky { 5000 } else { u32::MAX };
     });
 }

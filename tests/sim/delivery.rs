@@ -192,7 +192,14 @@ impl Delivery {
                 return;
             }
             let now = self.now();
-            assert!(now < end, "{what}: not within an hour");
+            let nexts = || self.lines.iter().map(|line| line.next).collect::<Vec<_>>();
+            let sinks = || self.stats().sinks;
+            assert!(
+                now < end,
+                "{what}: not within an hour: {:?} {:#?}",
+                nexts(),
+                sinks()
+            );
             assert!(!self.session.disk.is_off(), "{what}: the power went");
             let step = next.min(end).since(now).max(Duration::from_micros(100));
             self.session.clock.advance(step);
@@ -301,6 +308,13 @@ fn line(session: &Session, index: usize, to: &To, clock: &Arc<SimClock>) -> Line
         session.boxes[index].clone(),
     );
     to.script.set_gives_up(to.options.retries_max.is_some());
+    let limits = to.script.state().limits;
+    let (in_flight, keeps_order) = match to.blocks {
+        true => (1, true),
+        false => (limits.in_flight_max, limits.keeps_order),
+    };
+    let lanes = to.options.lanes(in_flight, keeps_order);
+    to.script.set_order(to.options.ordering, lanes);
     Line {
         exporter: exporter.unwrap(),
         orders,

@@ -99,7 +99,10 @@ impl Session {
             for entry in batch.entries() {
                 let letter = Letter::read(batch.view(entry)).unwrap();
                 let record = letter.record;
-                assert_eq!((record.key, letter.cut), (&b"key"[..], 0));
+                assert_eq!(
+                    (record.key, letter.cut),
+                    (&super::session::key(record.time_ms)[..], 0)
+                );
                 assert!(record.payload == payload(record.time_ms), "it changed");
                 assert_eq!(
                     record.time_ms,

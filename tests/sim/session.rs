@@ -106,6 +106,12 @@ pub fn payload(id: u64) -> Vec<u8> {
     bytes
 }
 
+/// The key of the record with that id: one of a few.
+pub fn key(id: u64) -> [u8; 3] {
+    let number = Random::new(id).below(40) % 7;
+    [b'k', b'-', b'0' + u8::try_from(number).unwrap()]
+}
+
 impl Session {
     /// Opens the store. `None` when the power went meanwhile, or an operation was made to fail.
     pub fn open(disk: &SimDisk, clock: &Arc<SimClock>, setup: Setup) -> Option<Self> {
@@ -186,7 +192,7 @@ impl Session {
     /// Appends the record with that id; false when there is no room.
     pub fn append(&mut self, oracle: &mut Oracle, id: u64) -> bool {
         let payload = payload(id);
-        match self.ring.append(&Record::new(b"key", id, &payload)) {
+        match self.ring.append(&Record::new(&key(id), id, &payload)) {
             Ok(offset) => {
                 oracle.hand_out(offset, id);
                 true
@@ -236,7 +242,7 @@ impl Session {
                     "the payload of {} changed",
                     entry.offset
                 );
-                assert_eq!(view.key, b"key");
+                assert_eq!(view.key, key(id));
                 assert!(offsets.last().is_none_or(|last| *last < entry.offset));
                 offsets.push(entry.offset);
             }

@@ -4,18 +4,19 @@
 //! outlives the process that sends to it. What breaks a promise to sinks is noted, and told by
 //! [`Script::check`]: a panic in here would be taken for a retry.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use forebay::clock::{Clock, Mono};
+use forebay::exporter::Ordering;
 use forebay::sink::{
     Answer, Batch, BlockingSink, Limits, Link, Outcome, Outcomes, Sink, SinkWaker, Ticket,
 };
 
 use super::clock::SimClock;
-use super::session::payload;
+use super::session::{key, payload};
 
 /// What is said of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,14 +149,23 @@ pub struct State {
     plans: VecDeque<Plan>,
     otherwise: Plan,
     pending: Vec<Pending>,
-    /// Offsets that this run submitted, and that were not accepted.
-    open: BTreeSet<u64>,
-    /// The greatest offset that this run submitted.
-    newest: Option<u64>,
+    /// What stays in order, and how many batches may be under way.
+    ordering: Ordering,
+    lanes: usize,
+    /// Offsets that this run submitted, and that were not accepted, with their keys.
+    open: BTreeMap<u64, Vec<u8>>,
+    /// The greatest offset that this run submitted, of each key.
+    newest: BTreeMap<Vec<u8>, u64>,
+    /// What nobody will hear of, of batches that were not given up yet.
+    silent: Vec<(Ticket, u64)>,
+    /// The most batches that were under way at once.
+    pub in_flight: usize,
     ticket: Option<Ticket>,
     pub requests: Vec<Request>,
     /// What was accepted, and when; of all runs.
     pub accepted: Vec<(Mono, u64)>,
+    /// How many of these belong to former runs.
+    first_accepted: usize,
     /// What was accepted when nobody listened any more.
     pub late: Vec<u64>,
     pub abandoned: Vec<Ticket>,
@@ -179,11 +189,16 @@ impl Default for Script {
             plans: VecDeque::new(),
             otherwise: Plan::accept(),
             pending: Vec::new(),
-            open: BTreeSet::new(),
-            newest: None,
+            ordering: Ordering::Stream,
+            lanes: 1,
+            open: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            silent: Vec::new(),
+            in_flight: 0,
             ticket: None,
             requests: Vec::new(),
             accepted: Vec::new(),
+            first_accepted: 0,
             late: Vec::new(),
             abandoned: Vec::new(),
             polls: 0,
@@ -224,13 +239,21 @@ impl Script {
         let mut state = self.state();
         state.pending.clear();
         state.open.clear();
-        state.newest = None;
+        state.newest.clear();
+        state.silent.clear();
         state.ticket = None;
+        state.first_accepted = state.accepted.len();
         drop(state);
         Fake {
             script: self.clone(),
             clock: clock.clone(),
         }
+    }
+
+    /// What it may rely on.
+    pub fn set_order(&self, ordering: Ordering, lanes: usize) {
+        let mut state = self.state();
+        (state.ordering, state.lanes) = (ordering, lanes);
     }
 
     /// Records may be given up that this sink did not reject.
@@ -286,8 +309,7 @@ impl State {
         next.unwrap_or_else(|| self.otherwise.clone())
     }
 
-    /// Notes a batch, and whether it may come now: everything that is open and nothing else, or, when
-    /// nothing is, what comes behind all that came before.
+    /// Notes a batch, and whether it may come now.
     fn take(&mut self, ticket: Ticket, batch: &Batch<'_>, now: Mono) -> Request {
         let mut request = Request {
             at: now,
@@ -296,21 +318,15 @@ impl State {
             bytes: 0,
         };
         for record in batch.iter() {
-            if record.payload != payload(record.time_ms) || record.key != b"key" {
+            if record.payload != payload(record.time_ms) || record.key != key(record.time_ms) {
                 self.fault(format!("the record at {} changed", record.offset));
             }
             request.offsets.push(record.offset);
             request.bytes += record.key.len() + record.payload.len();
         }
         let (offsets, limits) = (&request.offsets, self.limits);
-        let rises = offsets.is_sorted_by(|a, b| a < b);
-        let is_same = self.open.iter().eq(offsets);
-        let is_new =
-            (self.open.is_empty() || self.gives_up) && self.newest < offsets.first().copied();
-        if !rises || offsets.is_empty() || !(is_same || is_new) {
-            let open = &self.open;
-            let text = format!("{offsets:?} comes while {open:?} is open");
-            self.fault(text);
+        if !offsets.is_sorted_by(|a, b| a < b) || offsets.is_empty() {
+            self.fault(format!("{offsets:?} is no rising batch"));
         }
         if offsets.len() > limits.records_max as usize
             || request.bytes > limits.bytes_max as usize && offsets.len() > 1
@@ -320,18 +336,88 @@ impl State {
         if self.ticket >= Some(ticket) {
             self.fault("a ticket is used twice");
         }
-        if self.pending.iter().any(|pending| !pending.is_abandoned) {
-            self.fault("a second batch comes while one is under way");
+        let keys: Vec<_> = batch.iter().map(|record| record.key.to_vec()).collect();
+        if let Err(text) = self.may_come(&request.offsets, &keys) {
+            let state = (self.ordering, self.lanes, self.gives_up, self.pending.len());
+            let newest = self.newest.values().max();
+            self.fault(format!(
+                "{text}: {offsets:?}, {:?}, {newest:?}, {state:?}",
+                self.open
+            ));
         }
         // Sinks that block are given none.
-        if is_new {
-            self.open.clear();
-        }
         self.ticket = Some(ticket).filter(|ticket| *ticket != Ticket::default());
-        self.newest = self.newest.max(request.offsets.last().copied());
-        self.open.extend(&request.offsets);
+        for (offset, key) in request.offsets.iter().zip(keys) {
+            let newest = self.newest.entry(key.clone()).or_default();
+            *newest = (*newest).max(*offset);
+            self.open.insert(*offset, key);
+        }
         self.requests.push(request.clone());
         request
+    }
+
+    /// Whether the records may come now: none that is under way or was accepted, and what the order asks.
+    fn may_come(&mut self, offsets: &[u64], keys: &[Vec<u8>]) -> Result<(), &'static str> {
+        let under_way = || self.pending.iter().filter(|pending| !pending.is_abandoned);
+        let count = under_way().count() + 1;
+        if count > self.lanes {
+            return Err("more batches than lanes");
+        }
+        let is_away = |offset: &u64| {
+            under_way().any(|other| other.request.offsets.contains(offset))
+                || self.silent.iter().any(|(_, other)| other == offset)
+        };
+        if offsets.iter().any(is_away) {
+            return Err("a record that is under way");
+        }
+        self.in_flight = self.in_flight.max(count);
+        let is_new =
+            |offset: &u64, key: &Vec<u8>| self.newest.get(key).is_none_or(|newest| newest < offset);
+        let newest = self.newest.values().max();
+        let all_new = newest < offsets.first();
+        let is_open = |offset: &u64| self.open.contains_key(offset);
+        let failed: Vec<u64> = self
+            .open
+            .keys()
+            .copied()
+            .filter(|offset| !is_away(offset))
+            .collect();
+        let is_next = match (self.gives_up, self.lanes) {
+            (true, _) => offsets.iter().all(|offset| failed.contains(offset)),
+            (false, 1) => offsets == failed,
+            // Each batch that failed by itself.
+            (false, _) => failed.starts_with(offsets),
+        };
+        match self.ordering {
+            // What failed and nothing else, alone; or what comes behind everything, and nothing has failed.
+            Ordering::Stream if count == 1 && is_next => {}
+            Ordering::Stream if all_new && (failed.is_empty() || self.gives_up) => {}
+            Ordering::Stream => return Err("out of the stream's order"),
+            // Nothing of the same key is left behind.
+            Ordering::PerKey => {
+                for (offset, key) in offsets.iter().zip(keys) {
+                    if !is_open(offset) && !is_new(offset, key) {
+                        return Err("a record comes after a later one of its key");
+                    }
+                    let mut before = self.open.range(..offset).filter(|(_, other)| *other == key);
+                    if before.any(|(before, _)| !offsets.contains(before)) && !self.gives_up {
+                        return Err("an earlier record of the same key is left behind");
+                    }
+                }
+            }
+            Ordering::None => {
+                let was_accepted = |offset: &&u64| {
+                    let since = self.first_accepted;
+                    self.accepted[since..]
+                        .iter()
+                        .any(|(_, other)| other == *offset)
+                };
+                if offsets.iter().any(|offset| was_accepted(&offset)) {
+                    return Err("a record that was accepted");
+                }
+            }
+        }
+        Ok(())
     }
 
     fn note(&mut self, offset: u64, say: Say, now: Mono) {
@@ -412,6 +498,7 @@ impl Sink for Fake {
     fn abandon(&mut self, ticket: Ticket) {
         let mut state = self.script.state();
         state.abandoned.push(ticket);
+        state.silent.retain(|(other, _)| *other != ticket);
         let mut panics = false;
         for pending in &mut state.pending {
             pending.is_abandoned |= pending.request.ticket == ticket;
@@ -448,6 +535,9 @@ fn report(state: &mut State, pending: &Pending, outcomes: &mut Outcomes, now: Mo
     for (index, offset) in request.offsets.iter().enumerate() {
         let say = plan.says[index % plan.says.len()];
         let Some(outcome) = outcome(say) else {
+            if !pending.is_abandoned {
+                state.silent.push((request.ticket, *offset));
+            }
             continue;
         };
         outcomes.set(request.ticket, index, outcome);
