@@ -40,9 +40,13 @@ impl Needs {
         let records = u64::from(stream.batch.max_records);
         let bytes = u64::from(stream.batch.max_bytes);
         let framing = (records.min(bytes) + 1) * RECORD_HEADER_SIZE as u64;
-        // The records' bytes, one entry for each, and what the sink makes of them.
+        // The records' bytes, and one entry for each.
         let batch = bytes.max(buffer.max_record_bytes.into()) + framing + records * 64;
-        let lines = 2 * batch;
+        let lines: u64 = stream
+            .sinks
+            .iter()
+            .map(|sink| lines_of(&sink.kind, buffer.max_record_bytes))
+            .sum();
         let read_ahead = u64::from(READ_AHEAD_PAGES) * PAGE_SIZE as u64;
         let sinks = stream
             .sinks
@@ -61,8 +65,26 @@ impl Needs {
             memory: fixed
                 + log
                 + letters
-                + sinks as u64 * (batch + lines + read_ahead + letter_box),
+                + lines
+                + sinks as u64 * (batch + read_ahead + letter_box),
             disk,
         }
+    }
+}
+
+/// What a sink makes of the records that it gets.
+#[cfg_attr(
+    not(any(feature = "file", feature = "stdout")),
+    allow(unused_variables)
+)]
+fn lines_of(kind: &SinkKind, max_record_bytes: u32) -> u64 {
+    #[cfg(any(feature = "file", feature = "stdout"))]
+    let lines = crate::sink::lines::lines_size_max(max_record_bytes as usize) as u64;
+    match kind {
+        SinkKind::None | SinkKind::Callback(_) => 0,
+        #[cfg(feature = "file")]
+        SinkKind::File(_) => lines,
+        #[cfg(feature = "stdout")]
+        SinkKind::Stdout(_) => lines,
     }
 }
