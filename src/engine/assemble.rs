@@ -117,7 +117,8 @@ fn add(
         cursors: &cursors,
         board: &board,
         pid: std::process::id(),
-    })?;
+    })
+    .map_err(|error| in_place(stream, error))?;
     ::log::info!("{}: opened: {:?}", stream.name, opened.report);
 
     let device = device_of(devices, number);
@@ -180,6 +181,17 @@ fn add(
         .streams
         .push(served.watched(Box::new(move || watch.look(&*clock))));
     Ok(())
+}
+
+/// Says of a failed operation in which store it was.
+fn in_place(stream: &StreamConfig, error: Error) -> Error {
+    match stream.buffer.medium {
+        Medium::Disk if error.io_error().is_some() => {
+            let text = format!("{}: {error}", stream.buffer.path.display());
+            Error::text(error.code(), "", text)
+        }
+        _ => error,
+    }
 }
 
 /// The device of that number.
