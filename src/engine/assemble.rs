@@ -139,13 +139,10 @@ fn add(
     }
     let mut letters = match sinks.is_empty() {
         true => None,
-        false => Some(letters::prepare(
-            stream,
-            run_dir,
-            world,
-            &place.dir,
-            &opened.board,
-        )?),
+        false => Some(
+            letters::prepare(stream, run_dir, world, &place.dir, &opened.board)
+                .map_err(|error| in_place(stream, error))?,
+        ),
     };
     for (index, (configured, sink)) in sinks.into_iter().enumerate() {
         let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));
