@@ -234,6 +234,7 @@ const BUDGET: u64 = 2 * MIB;
 
 /// Appends ten budgets to each stream, at a pace that the log follows, and returns the most that was mapped.
 fn overload(engine: &Engine) -> u64 {
+    // Control characters: in JSON each takes six bytes, and lines of them once took more than was stated.
     let payload = [7u8; 1000];
     let streams: Vec<_> = engine
         .stream_names()

@@ -14,7 +14,8 @@ const LETTER_TABLES: u64 = 4096;
 
 impl Needs {
     /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board, its
-    /// whole budget if the log lies in memory; and for each cursor a batch and what is read ahead.
+    /// whole budget if the log lies in memory; and for each cursor a batch, what is read ahead, a letter box,
+    /// and the lines that its sink makes.
     pub(super) fn of(stream: &StreamConfig) -> Self {
         let buffer = &stream.buffer;
         let stage = (STAGE_PAGES * PAGE_SIZE) as u64;
