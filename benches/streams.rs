@@ -23,6 +23,8 @@ const PAYLOAD: [u8; 100] = [9; 100];
 struct Null {
     taken: Arc<AtomicU64>,
     is_dead: bool,
+    /// What a batch takes on its way.
+    pace: Duration,
 }
 
 impl BlockingSink for Null {
@@ -30,6 +32,9 @@ impl BlockingSink for Null {
         if self.is_dead {
             answer.retry_rest(None);
             return;
+        }
+        if !self.pace.is_zero() {
+            thread::sleep(self.pace);
         }
         answer.accept_rest();
         self.taken.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -49,7 +54,11 @@ fn processor() -> f64 {
     ticks as f64 / 100.0
 }
 
-fn open(path: &Path, streams: usize, sinks: &str, config: impl Fn(Config) -> Config) -> Engine {
+fn open(path: &Path, streams: usize, sinks: &str, with: impl Fn(Config) -> Config) -> Engine {
+    Engine::open(&with(config(path, streams, sinks))).unwrap()
+}
+
+fn config(path: &Path, streams: usize, sinks: &str) -> Config {
     let (data, run) = (path.join("data"), path.join("run"));
     let streams: Vec<_> = (0..streams)
         .map(|n| format!(r#"{{"name": "s{n}", "sinks": [{sinks}]}}"#))
@@ -58,7 +67,7 @@ fn open(path: &Path, streams: usize, sinks: &str, config: impl Fn(Config) -> Con
         r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{}]}}"#,
         streams.join(",")
     );
-    Engine::open(&config(Config::from_json(&text).unwrap())).unwrap()
+    Config::from_json(&text).unwrap()
 }
 
 /// Appends at a rate to all streams in turns; returns how many records.
@@ -108,25 +117,77 @@ fn spread(path: &Path, count: usize, seconds: f64) {
     );
 }
 
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// So many callback sinks, as JSON.
+fn callbacks(count: usize) -> String {
+    let sinks = NAMES[..count]
+        .iter()
+        .map(|name| format!(r#"{{"name": "{name}", "type": "callback", "id": "{name}"}}"#));
+    sinks.collect::<Vec<_>>().join(",")
+}
+
+/// How long a sink with a pace takes for what is stored, beside so many dead ones.
+fn time_beside(path: &Path, dead: usize) -> f64 {
+    const RECORDS: u64 = 200_000;
+    let _ = std::fs::remove_dir_all(path);
+    let sinks = callbacks(1 + dead);
+    let engine = Engine::open_to_store(&config(path, 1, &sinks)).unwrap();
+    let stream = engine.stream("s0").unwrap();
+    for n in 0..RECORDS {
+        while stream.append(b"0123456789abcdef", n, &PAYLOAD).is_err() {
+            thread::yield_now();
+        }
+    }
+    engine.close(Duration::from_secs(60)).unwrap();
+    let taken: Arc<AtomicU64> = Arc::default();
+    let start = Instant::now();
+    let engine = open(path, 1, &sinks, |config| {
+        let named = NAMES[..=dead].iter().enumerate();
+        named.fold(config, |config, (at, name)| {
+            let sink = Null {
+                taken: Arc::clone(&taken),
+                is_dead: at > 0,
+                pace: Duration::from_millis(2),
+            };
+            config.with_sink(name, Blocking::new(sink))
+        })
+    });
+    while taken.load(Ordering::Relaxed) < RECORDS {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let time = start.elapsed().as_secs_f64();
+    engine.close(Duration::from_secs(60)).unwrap();
+    time
+}
+
+/// What dead sinks cost another one: its time beside three of them over its time alone, in pairs.
+fn beside(path: &Path) {
+    let ratio = |_| time_beside(path, 3) / time_beside(path, 0);
+    let mut ratios: Vec<f64> = (0..9).map(ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "a sink beside three dead ones takes {:.3} of its time alone ({:.3} to {:.3})",
+        ratios[4], ratios[0], ratios[8]
+    );
+}
+
 /// One stream with one sink, and with four of which two never take anything.
 fn sinks(path: &Path, seconds: f64) {
     for count in [1, 4] {
-        let names = ["a", "b", "c", "d"];
-        let list: Vec<_> = names[..count]
-            .iter()
-            .map(|name| format!(r#"{{"name": "{name}", "type": "callback", "id": "{name}"}}"#))
-            .collect();
+        let names = NAMES;
         let taken: Vec<Arc<AtomicU64>> = names.iter().map(|_| Arc::default()).collect();
         let engine = open(
             &path.join(count.to_string()),
             1,
-            &list.join(","),
+            &callbacks(count),
             |config| {
                 let named = names[..count].iter().zip(&taken).enumerate();
                 named.fold(config, |config, (at, (name, taken))| {
                     let sink = Null {
                         taken: Arc::clone(taken),
                         is_dead: at >= 2,
+                        pace: Duration::ZERO,
                     };
                     config.with_sink(name, Blocking::new(sink))
                 })
@@ -162,5 +223,6 @@ fn main() {
         let _ = std::fs::remove_dir_all(&path);
     }
     sinks(&path, seconds);
+    beside(&path.join("beside"));
     let _ = std::fs::remove_dir_all(&path);
 }

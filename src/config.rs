@@ -134,12 +134,9 @@ impl Config {
             self.inputs = Some(text.to_owned());
         }
         let streams = match object.take_set("streams") {
-            Some(node) => node.array()?,
+            Some(node) => node.array_of(STREAMS_MAX, "streams")?,
             None => Vec::new(),
         };
-        if let Some(node) = streams.get(STREAMS_MAX) {
-            return Err(node.error(format_args!("at most {STREAMS_MAX} streams")));
-        }
         for node in &streams {
             let stream = StreamConfig::read(node, &self.data_dir, &resolver, &mut self.warnings)?;
             if self.streams.iter().any(|other| other.name == stream.name) {

@@ -172,6 +172,11 @@ impl<'a> RecordView<'a> {
         })
     }
 
+    /// The bytes of key, payload, properties and source.
+    pub fn body_len(&self) -> usize {
+        self.extra.len() + self.key.len() + self.payload.len()
+    }
+
     /// Names and values that the producer sent along, in its order.
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         Items(self.extra)

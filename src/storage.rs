@@ -27,7 +27,9 @@ mod surroundings;
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
-pub use surroundings::{Medium, Surroundings, default_run_dir, memory_available, read_private};
+pub use surroundings::{
+    Medium, Surroundings, default_run_dir, memory_available, memory_limit, read_private,
+};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

@@ -43,6 +43,12 @@ use random::{Random, seed};
 /// One of so many kills does not wait for the engine to be open.
 const EARLY_ONE_IN: u64 = 5;
 
+/// The names of the tests, for their children.
+const DELIVERED: &str = "no_number_of_kills_loses_what_was_promised";
+const AT_THE_EDGE: &str = "no_number_of_kills_at_the_edge_of_the_quota_damages_what_is_left";
+/// A kill of so many is one at the edge of the quota.
+const EDGE_ONE_IN: u64 = 3;
+
 /// What all children have said.
 #[derive(Default)]
 struct Promises {
@@ -109,8 +115,14 @@ impl Promises {
 }
 
 /// Starts a child and kills it at some moment. Notes what it said until then.
-fn live_and_die(scratch: &Scratch, run: u64, random: &mut Random, promises: &mut Promises) {
-    let mut command = child::command(scratch.path(), run, child::THREADS);
+fn live_and_die(
+    test: &str,
+    scratch: &Scratch,
+    run: u64,
+    random: &mut Random,
+    promises: &mut Promises,
+) {
+    let mut command = child::command(test, scratch.path(), run, child::THREADS);
     let (running, pipe) = Running::start_with_pipe(&mut command);
     let mut lines = BufReader::new(pipe);
     if random.chance(EARLY_ONE_IN) {
@@ -205,7 +217,7 @@ fn check_store(store: &Path, promises: &Promises) {
 
 /// Lets a last child deliver the rest, and end cleanly.
 fn drain(scratch: &Scratch, run: u64, promises: &mut Promises) {
-    let mut command: Command = child::command(scratch.path(), run, 0);
+    let mut command: Command = child::command(DELIVERED, scratch.path(), run, 0);
     let mut running = Running::start(&mut command);
     let store = child::store(scratch.path());
     wait_until("delivery of everything", || {
@@ -219,23 +231,25 @@ fn drain(scratch: &Scratch, run: u64, promises: &mut Promises) {
     note_all(&ended.out, promises);
 }
 
+fn kills() -> u64 {
+    let kills = std::env::var("KILLS").ok();
+    kills.and_then(|kills| kills.parse().ok()).unwrap_or(50)
+}
+
 /// `G-020`, `G-086`, `G-098`, `G-102`, `L-2`, `L-3`, `L-4`, `L-101`.
 #[test]
 fn no_number_of_kills_loses_what_was_promised() {
     if child::is_asked_for() {
-        return child::main();
+        return child::main(child::DELIVERED);
     }
-    let kills = std::env::var("KILLS")
-        .ok()
-        .and_then(|kills| kills.parse().ok());
-    let kills: u64 = kills.unwrap_or(50);
+    let kills = kills();
     let seed = seed(std::process::id().into());
     let mut random = Random::new(seed);
     let scratch = Scratch::new("kill");
     let store = child::store(scratch.path());
     let mut promises = Promises::default();
     for run in 0..kills {
-        live_and_die(&scratch, run, &mut random, &mut promises);
+        live_and_die(DELIVERED, &scratch, run, &mut random, &mut promises);
         check_store(&store, &promises);
     }
     drain(&scratch, kills, &mut promises);
@@ -331,4 +345,63 @@ fn compare(scratch: &Scratch, kills: u64, promises: &Promises) -> String {
         there.len(),
         promises.kept.len()
     )
+}
+
+/// The blocks of all files of the store, in bytes.
+fn allocated(store: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let blocks = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.blocks() * 512);
+    let entries = std::fs::read_dir(store).unwrap();
+    blocks(store)
+        + entries
+            .map(|entry| blocks(&entry.unwrap().path()))
+            .sum::<u64>()
+}
+
+/// `L-22`, `L-56`, `G-086`: at full load and with the budget used up, so that the oldest segments are recycled
+/// all the time, kills damage nothing: each time the store keeps its budget and verifies, what is in it is
+/// as it was appended, and everything promised from its oldest record on is there.
+#[test]
+fn no_number_of_kills_at_the_edge_of_the_quota_damages_what_is_left() {
+    if child::is_asked_for() {
+        return child::main(child::AT_THE_EDGE);
+    }
+    let kills = kills() / EDGE_ONE_IN;
+    let seed = seed(std::process::id().into());
+    let mut random = Random::new(seed);
+    let scratch = Scratch::new("kill-edge");
+    let store = child::store(scratch.path());
+    let mut promises = Promises::default();
+    let (mut newest_head, mut read) = (0, 0);
+    for run in 0..kills {
+        live_and_die(AT_THE_EDGE, &scratch, run, &mut random, &mut promises);
+        if promises.durable.is_empty() {
+            continue;
+        }
+        check_store(&store, &promises);
+        let (taken, budget) = (allocated(&store), child::AT_THE_EDGE.1);
+        assert!(taken <= budget, "{taken} bytes after kill {run}");
+        let stored = verb("read", &store, &["--format", "ndjson"]).expect(0);
+        let mut there = BTreeMap::new();
+        for record in stored.json_lines() {
+            let (offset, who) = promises.check_record(&record);
+            let before = there.insert(offset, who);
+            assert_eq!(before, None, "{offset} is there twice");
+        }
+        let Some((head, _)) = there.first_key_value() else {
+            continue;
+        };
+        assert!(*head >= newest_head, "{head} was dropped before");
+        newest_head = *head;
+        for (offset, who) in promises.kept.range(head..) {
+            assert_eq!(
+                there.get(offset),
+                Some(who),
+                "promised at {offset}, after {run}"
+            );
+        }
+        read += there.len();
+    }
+    println!("SEED={seed}, {kills} kills: {newest_head} dropped, {read} looked at");
+    assert!(newest_head > 1000 && read > 1000, "the budget was used up");
 }

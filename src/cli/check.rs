@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Arguments, Done, bytes, config, print};
 use crate::config::{Config, Medium as Kind, StreamConfig, Volatile};
 use crate::input::InputConfig;
-use crate::storage::{Medium, Real, Storage, memory_available};
+use crate::storage::{Medium, Real, Storage, memory_available, memory_limit};
 
 pub const HELP: &str = "\
 usage: forebay check CONFIG
@@ -34,12 +34,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     }
     media(&config, &mut text);
     let sum: u64 = config.memory().iter().map(|stream| stream.memory).sum();
-    if let Some(available) = memory_available().filter(|available| sum > *available) {
-        let (sum, available) = (bytes(sum), bytes(available));
-        text.push_str(&format!(
-            "warning: memory: the streams may take {sum}, and the system has {available} to give\n"
-        ));
-    }
+    memory(sum, [memory_available(), memory_limit()], &mut text);
     streams(&config, &mut text);
     text.push_str(&format!(
         "{} streams, at most {} of memory\n",
@@ -47,6 +42,20 @@ pub fn main(mut arguments: Arguments) -> Done {
         bytes(sum)
     ));
     print(&text)
+}
+
+/// Warns where the streams may take more than the system has, or than the process may have.
+fn memory(sum: u64, [available, limit]: [Option<u64>; 2], text: &mut String) {
+    let mut warn = |least: Option<u64>, whose: &str, what: &str| {
+        if let Some(least) = least.filter(|least| sum > *least) {
+            let (sum, least) = (bytes(sum), bytes(least));
+            text.push_str(&format!(
+                "warning: memory: the streams may take {sum}, and {whose} {least}{what}\n"
+            ));
+        }
+    };
+    warn(available, "the system has", " to give");
+    warn(limit, "the process's control group has", " for all of it");
 }
 
 fn streams(config: &Config, text: &mut String) {
@@ -105,4 +114,30 @@ fn taken(path: &Path) -> u64 {
     let list = Real.open_dir(path, false).and_then(|dir| dir.list());
     let entries = list.unwrap_or_default();
     entries.iter().map(|entry| entry.allocated).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `L-66`: each bound of memory that is too small is a warning of its own.
+    #[test]
+    fn too_little_memory_is_a_warning_whoever_sets_the_bound() {
+        let warnings = |available, limit| {
+            let mut text = String::new();
+            memory(4096, [available, limit], &mut text);
+            text
+        };
+        assert_eq!(warnings(None, None), "");
+        assert_eq!(warnings(Some(4096), Some(4096)), "");
+        let text = warnings(Some(4095), Some(8192));
+        assert!(
+            text.contains("the system has") && text.lines().count() == 1,
+            "{text}"
+        );
+        let text = warnings(Some(8192), Some(1024));
+        let text = text.strip_prefix("warning: memory: the streams may take 4.0 KiB, ");
+        let expected = "and the process's control group has 1.0 KiB for all of it\n";
+        assert_eq!(text, Some(expected));
+    }
 }

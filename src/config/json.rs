@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{Code, Error, Result};
@@ -132,11 +132,27 @@ impl<'a> Node<'a> {
         Ok(object)
     }
 
+    /// The items of an array that has so many at most. What comes behind is passed over, so that it
+    /// takes no memory.
+    pub fn array_of(&self, count_max: usize, what: &str) -> Result<Vec<Node<'a>>> {
+        let items = self.items(count_max + 1)?;
+        match items.get(count_max) {
+            Some(node) => Err(node.error(format_args!("at most {count_max} {what}"))),
+            None => Ok(items),
+        }
+    }
+
     /// The items of an array.
     pub fn array(&self) -> Result<Vec<Node<'a>>> {
-        let items: Items<'a> =
-            serde_json::from_str(self.raw).map_err(|_| self.error("must be an array"))?;
-        let items = items.0.into_iter().enumerate();
+        self.items(usize::MAX)
+    }
+
+    /// The first items of an array.
+    fn items(&self, count_max: usize) -> Result<Vec<Node<'a>>> {
+        let mut text = serde_json::Deserializer::from_str(self.raw);
+        let items = text.deserialize_seq(First(count_max));
+        let items = items.map_err(|_| self.error("must be an array"))?;
+        let items = items.into_iter().enumerate();
         Ok(items
             .map(|(index, raw)| self.child(raw, format!("{}[{index}]", self.path)))
             .collect())
@@ -324,31 +340,29 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     }
 }
 
-/// The items of an array.
-struct Items<'a>(Vec<&'a RawValue>);
+/// Keeps the first items of an array.
+struct First(usize);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Items<'de>;
+impl<'de> Visitor<'de> for First {
+    type Value = Vec<&'de RawValue>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(
-                self,
-                mut seq: A,
-            ) -> std::result::Result<Self::Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = seq.next_element()? {
-                    items.push(item);
-                }
-                Ok(Items(items))
+    fn visit_seq<A: SeqAccess<'de>>(
+        self,
+        mut seq: A,
+    ) -> std::result::Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.0 {
+            match seq.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(items),
             }
         }
-        deserializer.deserialize_seq(Collect)
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(items)
     }
 }
 

@@ -15,7 +15,8 @@ const LETTER_TABLES: u64 = 12 * 1024;
 
 impl Needs {
     /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board, its
-    /// whole budget if the log lies in memory; and for each cursor a batch and what is read ahead.
+    /// whole budget if the log lies in memory; and for each cursor a batch, what is read ahead, a letter box,
+    /// and the lines that its sink makes.
     pub(super) fn of(stream: &StreamConfig) -> Self {
         let buffer = &stream.buffer;
         let stage = (STAGE_PAGES * PAGE_SIZE) as u64;
@@ -43,17 +44,22 @@ impl Needs {
         let framing = (records.min(bytes) + 1) * RECORD_HEADER_SIZE as u64;
         // The records' bytes, and tables with one entry for each.
         let batch = bytes.max(buffer.max_record_bytes.into()) + framing + records * 64;
+        let lines: u64 = stream
+            .sinks
+            .iter()
+            .map(|sink| lines_of(&sink.kind, buffer.max_record_bytes))
+            .sum();
         let read_ahead = u64::from(READ_AHEAD_PAGES) * PAGE_SIZE as u64;
         let ordering = stream.delivery.ordering;
-        // A batch in the window for each of these, and what the sink makes of those that it has.
+        // What a sink's exporter has of them; and where there are lanes, a copy for each.
         let batches = |sink: &SinkConfig| match sink.kind {
             SinkKind::None => 0,
-            SinkKind::Callback(_) => {
-                let lanes = stream.delivery.max_in_flight as usize;
-                exporter::buffers(lanes, ordering) + 2 * lanes
-            }
+            SinkKind::Callback(_) => match stream.delivery.max_in_flight as usize {
+                1 => exporter::buffers(1, ordering),
+                lanes => exporter::buffers(lanes, ordering) + lanes,
+            },
             #[cfg(any(feature = "file", feature = "stdout"))]
-            _ => exporter::buffers(1, ordering) + 2,
+            _ => exporter::buffers(1, ordering),
         };
         let batches = stream.sinks.iter().map(batches);
         let sinks = batches.clone().filter(|batches| *batches > 0).count() as u64;
@@ -67,8 +73,30 @@ impl Needs {
         Self {
             name: stream.name.as_str().to_owned(),
             path,
-            memory: fixed + log + letters + batches * batch + sinks * (read_ahead + letter_box),
+            memory: fixed
+                + log
+                + letters
+                + lines
+                + batches * batch
+                + sinks * (read_ahead + letter_box),
             disk,
         }
+    }
+}
+
+/// What a sink makes of the records that it gets.
+#[cfg_attr(
+    not(any(feature = "file", feature = "stdout")),
+    allow(unused_variables)
+)]
+fn lines_of(kind: &SinkKind, max_record_bytes: u32) -> u64 {
+    #[cfg(any(feature = "file", feature = "stdout"))]
+    let lines = crate::sink::lines::lines_size_max(max_record_bytes as usize) as u64;
+    match kind {
+        SinkKind::None | SinkKind::Callback(_) => 0,
+        #[cfg(feature = "file")]
+        SinkKind::File(_) => lines,
+        #[cfg(feature = "stdout")]
+        SinkKind::Stdout(_) => lines,
     }
 }

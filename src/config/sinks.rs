@@ -55,14 +55,11 @@ pub(super) fn read_all(
     let nodes = match (stream.take_set("sink"), stream.take_set("sinks")) {
         (Some(_), Some(node)) => return Err(node.error("\"sink\" stands there already")),
         (Some(node), None) => vec![node],
-        (None, Some(node)) => node.array()?,
+        (None, Some(node)) => node.array_of(CURSORS_MAX, "sinks")?,
         (None, None) => return Err(stream.node().error("\"sink\" is missing")),
     };
     if nodes.is_empty() {
         return Err(stream.node().error("at least one sink"));
-    }
-    if let Some(node) = nodes.get(CURSORS_MAX) {
-        return Err(node.error(format_args!("at most {CURSORS_MAX} sinks")));
     }
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for node in &nodes {

@@ -117,7 +117,8 @@ fn add(
         cursors: &cursors,
         board: &board,
         pid: std::process::id(),
-    })?;
+    })
+    .map_err(|error| in_place(stream, error))?;
     ::log::info!("{}: opened: {:?}", stream.name, opened.report);
 
     let device = device_of(devices, number);
@@ -138,13 +139,10 @@ fn add(
     }
     let mut letters = match sinks.is_empty() {
         true => None,
-        false => Some(letters::prepare(
-            stream,
-            run_dir,
-            world,
-            &place.dir,
-            &opened.board,
-        )?),
+        false => Some(
+            letters::prepare(stream, run_dir, world, &place.dir, &opened.board)
+                .map_err(|error| in_place(stream, error))?,
+        ),
     };
     for (index, (configured, sink)) in sinks.into_iter().enumerate() {
         let reader = Reader::new(Arc::clone(&shared), Arc::clone(&world.clock));
@@ -180,6 +178,17 @@ fn add(
         .streams
         .push(served.watched(Box::new(move || watch.look(&*clock))));
     Ok(())
+}
+
+/// Says of a failed operation in which store it was.
+fn in_place(stream: &StreamConfig, error: Error) -> Error {
+    match stream.buffer.medium {
+        Medium::Disk if error.io_error().is_some() => {
+            let text = format!("{}: {error}", stream.buffer.path.display());
+            Error::text(error.code(), "", text)
+        }
+        _ => error,
+    }
 }
 
 /// The device of that number.

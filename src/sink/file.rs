@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lines::{LineFormat, write_line};
+use super::lines::{LineFormat, write_lines};
 use super::text::Text;
 use super::{Answer, Batch, BlockingSink, Link};
 use crate::clock::{Clock, Mono};
@@ -107,17 +107,22 @@ impl File {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn write(&mut self, first: u64) -> io::Result<()> {
+    fn write(&mut self, batch: &Batch<'_>) -> io::Result<()> {
         self.roll_if_due()?;
-        let sync = self.options.sync;
-        let lines = std::mem::take(&mut self.lines);
+        let (sync, format) = (self.options.sync, self.options.format);
+        let mut lines = std::mem::take(&mut self.lines);
         let written = self.open().and_then(|open| {
-            open.file.write_at(&lines, open.size)?;
+            let mut end = open.size;
+            write_lines(&mut lines, format, batch, |part| {
+                open.file.write_at(part, end)?;
+                end += part.len() as u64;
+                Ok(())
+            })?;
             if sync {
                 open.file.sync()?;
             }
-            open.size += lines.len() as u64;
-            open.first.get_or_insert(first);
+            open.size = end;
+            open.first.get_or_insert(batch.get(0).offset);
             Ok(())
         });
         self.lines = lines;
@@ -209,12 +214,7 @@ fn end_of_lines(file: &dyn StorageFile) -> io::Result<u64> {
 
 impl BlockingSink for File {
     fn deliver(&mut self, batch: &Batch<'_>, _timeout: Duration, answer: &mut Answer<'_>) {
-        self.lines.clear();
-        for record in batch.iter() {
-            let (stream, epoch) = (batch.stream(), batch.epoch());
-            write_line(&mut self.lines, self.options.format, stream, epoch, &record);
-        }
-        match self.write(batch.get(0).offset) {
+        match self.write(batch) {
             Ok(()) => {
                 answer.set_link(Link::Ok, "");
                 answer.accept_rest();

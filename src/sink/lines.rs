@@ -1,9 +1,19 @@
 //! Records as lines of text: one JSON object each, or the payload as it is.
 
+use std::io;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use super::Batch;
 use crate::record::RecordView;
+
+/// Lines are handed over when they have so many bytes, in bytes.
+const PART_SIZE: usize = 256 * 1024;
+/// What a byte may become: a control character is written as `\u0007`.
+const ESCAPED_LEN_MAX: usize = 6;
+/// What a line has besides: names, numbers, the stream's name; in whole pages.
+const LINE_TABLES: usize = 8192;
 
 /// What a line holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -14,6 +24,34 @@ pub enum LineFormat {
     Ndjson,
     /// The payload and a line feed. What the payload is made of is up to the producer.
     Raw,
+}
+
+/// The most memory that lines take, if no record is longer.
+pub fn lines_size_max(record_bytes_max: usize) -> usize {
+    PART_SIZE + ESCAPED_LEN_MAX * record_bytes_max + LINE_TABLES
+}
+
+/// Makes the lines of a batch and hands them over in parts of whole lines. Allocates when a record is
+/// longer than all before, within [`lines_size_max`].
+pub fn write_lines(
+    lines: &mut Vec<u8>,
+    format: LineFormat,
+    batch: &Batch<'_>,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    lines.clear();
+    for record in batch.iter() {
+        if lines.len() >= PART_SIZE {
+            write(lines)?;
+            lines.clear();
+        }
+        let size = lines_size_max(record.body_len()).next_multiple_of(LINE_TABLES / 2);
+        if lines.capacity() < size {
+            lines.reserve_exact(size - lines.len());
+        }
+        write_line(lines, format, batch.stream(), batch.epoch(), &record);
+    }
+    write(lines)
 }
 
 /// Appends a record's line to `out`. Allocates nothing once `out` is large enough.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::lines::{LineFormat, write_line};
+use super::lines::{LineFormat, write_lines};
 use super::{Answer, Batch, BlockingSink, Link};
 
 /// What a `stdout` sink is told.
@@ -33,13 +33,9 @@ impl Stdout {
 
 impl BlockingSink for Stdout {
     fn deliver(&mut self, batch: &Batch<'_>, _timeout: Duration, answer: &mut Answer<'_>) {
-        self.lines.clear();
-        for record in batch.iter() {
-            let (stream, epoch) = (batch.stream(), batch.epoch());
-            write_line(&mut self.lines, self.options.format, stream, epoch, &record);
-        }
-        let mut out = io::stdout().lock();
-        match out.write_all(&self.lines).and_then(|()| out.flush()) {
+        let (mut out, format) = (io::stdout().lock(), self.options.format);
+        let written = write_lines(&mut self.lines, format, batch, |part| out.write_all(part));
+        match written.and_then(|()| out.flush()) {
             Ok(()) => {
                 answer.set_link(Link::Ok, "");
                 answer.accept_rest();

@@ -21,10 +21,7 @@ pub struct Real;
 impl Storage for Real {
     fn open_dir(&self, path: &Path, create: bool) -> io::Result<Arc<dyn Dir>> {
         if create {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path)?;
+            make_dir(path)?;
         }
         let handle = fs::File::open(path)?;
         if !handle.metadata()?.is_dir() {
@@ -38,10 +35,7 @@ impl Storage for Real {
 
     fn shared(&self, path: &Path, len: usize) -> io::Result<Memory> {
         if let Some(parent) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(parent)?;
+            make_dir(parent)?;
         }
         match fs::OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) if file.metadata()?.len() == len as u64 => return Memory::of_file(&file, len),
@@ -67,6 +61,19 @@ impl Storage for Real {
         let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         Memory::of_file(&file, len)
     }
+}
+
+/// Makes a directory and its parents where they are missing.
+fn make_dir(path: &Path) -> io::Result<()> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|error| match error.kind() {
+        // What is there is something else.
+        io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+        _ => error,
+    })
 }
 
 /// Reads a whole text file of at most `size_max` bytes.

@@ -123,6 +123,38 @@ pub fn memory_available() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// The bytes of memory that the control groups of this process let it have, all its other memory included.
+/// `None`: as much as there is.
+pub fn memory_limit() -> Option<u64> {
+    let groups = super::read_text(Path::new("/proc/self/cgroup"), 64 << 10).ok()?;
+    limit_below(Path::new("/sys/fs/cgroup"), &groups)
+}
+
+/// The least of the limits of some groups and those around them.
+fn limit_below(root: &Path, groups: &str) -> Option<u64> {
+    let limits = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        // One tree for all in version 2, and one for each controller in version 1.
+        let (tree, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        // In a container the path may be one of outside; then the tree's root is the group.
+        let path = Path::new(path.trim_start_matches('/'));
+        let limit = |group: &Path| {
+            let text = super::read_text(&tree.join(group).join(file), 64).ok()?;
+            text.trim().parse::<u64>().ok() // or "max"
+        };
+        path.ancestors().filter_map(limit).min()
+    });
+    // Version 1 says the largest number there is, in whole pages, where there is no limit.
+    limits.min().filter(|limit| *limit < u64::MAX >> 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +210,37 @@ mod tests {
     #[test]
     fn some_memory_is_available() {
         assert!(memory_available().is_some_and(|bytes| bytes > 1 << 20));
+    }
+
+    /// `L-66`: the least limit of all groups around the process counts, in either version of control groups.
+    #[test]
+    fn the_least_limit_of_the_control_groups_counts() {
+        let name = format!("forebay-{}-groups", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let two = "0::/a/b\n";
+        assert_eq!(limit_below(&root, two), None);
+        write("a/b/memory.max", "max\n");
+        assert_eq!(limit_below(&root, two), None);
+        write("a/memory.max", "5000\n");
+        assert_eq!(limit_below(&root, two), Some(5000));
+        write("a/b/memory.max", "7000\n");
+        assert_eq!(limit_below(&root, two), Some(5000));
+        write("memory.max", "4000\n");
+        assert_eq!(limit_below(&root, "0::/from/outside\n"), Some(4000));
+        let one = "9:name=systemd:/\n4:cpu,memory:/c\n";
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(limit_below(&root, one), None);
+        write("memory/c/memory.limit_in_bytes", "6000\n");
+        assert_eq!(limit_below(&root, one), Some(6000));
+        assert_eq!(limit_below(&root, &format!("{one}{two}")), Some(4000));
+        for noise in ["", "0", "0:", "::", "0::\n", "x:memory"] {
+            let _ = limit_below(&root, noise);
+        }
+        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -269,7 +269,9 @@ fn check_warns_of_what_this_machine_does_not_have() {
         .map(|n| one(&format!("s{n}"), &sinks, ""))
         .collect();
     let told = check(&streams.join(","));
-    let is_told = |line: &String| line.starts_with("memory: the streams may take ");
+    let is_told = |line: &String| {
+        line.starts_with("memory: the streams may take ") && line.contains(", and the system has ")
+    };
     assert_eq!(
         told.iter().filter(|line| is_told(line)).count(),
         1,

@@ -23,14 +23,10 @@ const APPENDING: &str = "FOREBAY_KILL_THREADS";
 const STREAM: &str = "telemetry";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// This program again, as the child of that number, with so many threads that append.
-pub fn command(dir: &Path, run: u64, threads: u64) -> Command {
+/// This program again, for that test, as the child of that number, with so many threads that append.
+pub fn command(test: &str, dir: &Path, run: u64, threads: u64) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([
-        "--exact",
-        "no_number_of_kills_loses_what_was_promised",
-        "--nocapture",
-    ]);
+    command.args(["--exact", test, "--nocapture"]);
     command
         .env(DIR, dir)
         .env(RUN, run.to_string())
@@ -131,11 +127,16 @@ fn say(line: &str) {
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
+/// A sink that is a file, and room for everything.
+pub const DELIVERED: (&str, u64) = ("file", 1 << 30);
+/// No sink, and room for little: the oldest are dropped all the time.
+pub const AT_THE_EDGE: (&str, u64) = ("none", 2 << 20);
+
 /// The child: appends until standard input ends, or it dies.
-pub fn main() {
+pub fn main((sink, budget): (&str, u64)) {
     let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
     let [run, threads] = [RUN, APPENDING].map(|name| std::env::var(name).unwrap().parse().unwrap());
-    let engine = Engine::open(&config(&dir)).unwrap();
+    let engine = Engine::open(&config(&dir, sink, budget)).unwrap();
     let stream = engine.stream(STREAM).unwrap();
     let stats = stream.stats();
     say(&format!(
@@ -161,12 +162,16 @@ pub fn main() {
     engine.close(LIMIT).unwrap();
 }
 
-fn config(dir: &Path) -> Config {
+fn config(dir: &Path, sink: &str, budget: u64) -> Config {
     let (data, run, out) = (dir.join("data"), dir.join("run"), out(dir));
+    let sink = match sink {
+        "file" => format!(r#"{{"type": "file", "path": {out:?}, "maxFileBytes": 0}}"#),
+        other => format!(r#"{{"type": "{other}"}}"#),
+    };
     let text = format!(
         r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{{"name": "{STREAM}",
-            "sink": {{"type": "file", "path": {out:?}, "maxFileBytes": 0}},
-            "buffer": {{"volatile": "allow", "segmentBytes": 262144, "maxDiskBytes": 1073741824,
+            "sink": {sink},
+            "buffer": {{"volatile": "allow", "segmentBytes": 262144, "maxDiskBytes": {budget},
                 "maxBufferedRecords": 1000, "maxBufferedBytes": 262144, "checkpointMs": 50,
                 "fsyncIntervalMs": 5}},
             "batch": {{"maxRecords": {BATCH_RECORDS}, "maxLatencyMs": 2}}}}]}}"#

@@ -184,6 +184,65 @@ fn while_syncs_take_long_append_waits_under_block_only() {
     }
 }
 
+/// `G-062` to `G-065`: the worst that is stated, in all three forms of `onFull` at once: the sink is dead (and
+/// under `dropOldest` the budget is used up), and then a sync takes five seconds.
+#[test]
+fn while_a_sync_takes_five_seconds_and_the_sink_is_dead_append_keeps_its_word() {
+    let one = |policy: &str| {
+        let scratch = Scratch::new(&format!("stall-{policy}"));
+        let (gate, is_blocking) = (Gate::default(), policy == "block");
+        let timeout = match is_blocking {
+            true => r#", "blockTimeoutMs": 300"#,
+            false => "",
+        };
+        let text = small(&format!(r#""onFull": "{policy}" {timeout}"#));
+        let (_engine, stream, _sink, is_alive) = open(&scratch, &text, &gate);
+        let mut before = Tally::default();
+        // Half as much again as there is room for; or little, so that there is something to sync.
+        for _ in 0..if policy == "dropOldest" { 1500 } else { 100 } {
+            before.append(&stream);
+            thread::park_timeout(Duration::from_micros(300));
+        }
+        let sync = Duration::from_secs(5);
+        gate.set(Syncs::Slow(sync));
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        while start.elapsed() < sync + SLACK {
+            tally.append(&stream);
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        let told = format!("{policy}: {tally:?}");
+        println!("a sync of {sync:?} and a dead sink, {told}");
+        assert!(tally.taken > 0, "{told}");
+        match is_blocking {
+            true => {
+                let limit = Duration::from_millis(300);
+                assert!((limit..limit + SLACK).contains(&tally.longest), "{told}");
+                assert!(tally.full == 0 && tally.timed_out > 5, "{told}");
+            }
+            false => {
+                assert!(tally.longest < SLACK, "{told}");
+                assert!(tally.full > 0 && tally.timed_out == 0, "{told}");
+            }
+        }
+        // When both are well again, everything that was taken is delivered or counted.
+        gate.set(Syncs::Done);
+        is_alive.store(true, Ordering::SeqCst);
+        wait_until("delivery", || {
+            let stats = stream.stats();
+            stats.queued == 0 && stats.backlog == 0
+        });
+        let stats = stream.stats();
+        let taken = before.taken + tally.taken;
+        assert_eq!(stats.exported_total + stats.dropped_total, taken, "{told}");
+        assert_eq!(stats.dropped_total > 0, policy == "dropOldest", "{told}");
+    };
+    thread::scope(|scope| {
+        for policy in ["dropOldest", "rejectNew", "block"] {
+            scope.spawn(move || one(policy));
+        }
+    });
+}
+
 /// `G-064`: under `block` nothing is lost: while the sink is dead its producers wait, and when it lives again
 /// it gets everything, once and in order.
 #[test]

@@ -147,6 +147,24 @@ fn there_are_only_so_many_streams_and_sinks() {
     );
 }
 
+/// `L-66`: a million is an error that says where and why, in a moment. `tests/grid.rs` shows the memory.
+#[test]
+fn a_million_streams_or_sinks_are_an_error_with_place_and_rule() {
+    let million = vec!["{}"; 1_000_000].join(",");
+    let text = error(&format!("{{\"streams\":[\n{million}]}}"));
+    assert_eq!(
+        text,
+        format!("2:3073 streams[1024] {{}}: at most {STREAMS_MAX} streams")
+    );
+    let text = error(&format!(
+        "{{\"streams\":[{{\"name\":\"s\",\"sinks\":[\n{million}]}}]}}"
+    ));
+    assert_eq!(
+        text,
+        format!("2:49 streams[0].sinks[16] {{}}: at most {CURSORS_MAX} sinks")
+    );
+}
+
 #[test]
 fn names_may_be_as_long_as_their_bound() {
     for (place, max) in [("stream", 249), ("sink", 64)] {
