@@ -37,6 +37,7 @@ mod geometry;
 mod ledger;
 mod open;
 mod reader;
+mod reserve;
 mod shared;
 mod sources;
 mod space;
@@ -91,8 +92,13 @@ pub struct Log {
     is_active: bool,
     /// The number of a segment that never held anything durable and that the next one replaces.
     replaced: Option<u32>,
-    spare: Option<Spare>,
+    /// Files that the next segments are made of: one, or all that the budget has room for.
+    spares: Vec<Spare>,
     no_space_until: Mono,
+    /// When the next step towards the whole budget is due.
+    reserve_due: Mono,
+    /// The file system had no room for all of it; it is left alone until then.
+    reserve_short: Option<Mono>,
     /// When a segment may be too old.
     expiry_due: Mono,
     /// When the run before this one wrote its last checkpoint.
@@ -329,9 +335,9 @@ impl Log {
             // Nothing in it was ever durable. Its file serves the next try.
             let replaced = self.shared.with_table(|table| table.remove(number));
             if let Some(replaced) = replaced
-                && self.spare.is_none()
+                && (self.spares.is_empty() || self.options.reserves_all)
             {
-                self.spare = Some(Spare::of_segment(replaced.segment));
+                self.spares.push(Spare::of_segment(replaced.segment));
             }
         }
         let segment = Segment {
