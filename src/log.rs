@@ -33,6 +33,7 @@ use crate::storage::Dir;
 mod age;
 mod batch;
 mod checkpoints;
+mod edit;
 mod geometry;
 mod ledger;
 mod open;
@@ -46,6 +47,7 @@ mod view;
 
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
+pub use edit::{Editor, note_done};
 pub use geometry::{BUDGET_MIN, Geometry, OVERHEAD, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
 pub use ledger::Ledger;
 pub use open::{LOCK_NAME, Opened, Opening, Report, open};

@@ -354,7 +354,7 @@ impl Log {
 }
 
 /// Takes the store for this process.
-fn lock(dir: &dyn Dir) -> Result<Arc<dyn File>> {
+pub(super) fn lock(dir: &dyn Dir) -> Result<Arc<dyn File>> {
     let op = "lock store";
     let opened = match dir.open(LOCK_NAME) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create(LOCK_NAME),

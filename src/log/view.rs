@@ -241,7 +241,7 @@ fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) 
 }
 
 /// Finds the end of a store that nobody has open, as the next open would.
-fn settle(
+pub(super) fn settle(
     files: &Files,
     checkpoint: &Checkpoint,
     shared: &Arc<Shared>,
