@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::counters::{Board, CURSORS_MAX, INTERVALS_MAX, Owner, Place};
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, CursorEntry};
+use crate::segment;
 use crate::storage::{Dir, File, Storage};
 
 /// A store that is being changed. It is locked as long as this lives.
@@ -44,7 +45,12 @@ impl Editor {
         let dir = dir.map_err(|error| told(Code::Io, &error))?;
         // A lock file is not made where no store is.
         if let Err(error) = dir.open_to_read(checkpoints::FILE_NAME) {
+            let list = dir.list().unwrap_or_default();
+            let mut numbers = list.iter().map(|entry| segment::file_number(&entry.name));
             return Err(match error.kind() {
+                io::ErrorKind::NotFound if numbers.any(|number| number.is_some()) => {
+                    told(Code::Corrupt, &"its checkpoint is gone")
+                }
                 io::ErrorKind::NotFound => told(Code::Io, &"there is no store"),
                 _ => told(Code::Io, &error),
             });

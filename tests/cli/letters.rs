@@ -200,6 +200,27 @@ fn more_holes_between_letters_than_are_remembered_are_refused() {
     verb("deadletter", &setup.store(), &["drop", "17"]).expect(0);
 }
 
+/// Dead letters are part of what is verified.
+#[test]
+fn verify_reads_dead_letters_too() {
+    let setup = refused("verify-letters");
+    with_letters(&setup, &lines(0..5), 5);
+    let sound = verb("verify", &setup.store(), &[]).expect(0);
+    let told = "5 records from 0 to 5, 0 damaged\ndead-letters: 5 records from 0 to 5, 0 damaged\n";
+    assert_eq!(sound.out(), told);
+    let path = setup.store().join("dead-letters").join("segment-000001");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in 0..bytes.len() - 6 {
+        if &bytes[at..at + 6] == b"line 3" {
+            bytes[at] ^= 1;
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let found = verb("verify", &setup.store(), &[]).expect(1);
+    let told = "dead-letters: missing 3 to 3: damage, segment-000001 at byte ";
+    assert!(found.out().contains(told), "{found:?}");
+}
+
 /// What cannot be appended stays a letter; what has the store keeps it.
 #[test]
 fn a_letter_that_cannot_go_back_stays() {
