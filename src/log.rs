@@ -56,8 +56,8 @@ pub use open::{LOCK_NAME, Opened, Opening, Report, open};
 pub use reader::{Ended, Gap, Reader};
 pub use shared::Shared;
 use sources::Sources;
-pub use spare::STEP_SIZE;
 use spare::Spare;
+pub use spare::{RESERVE_SYNC_SIZE, STEP_SIZE};
 pub use view::{Summary, View, board_in};
 
 /// Why nothing can be appended or made durable now.

@@ -16,7 +16,7 @@ pub const SPARE_PREFIX: &str = "spare-";
 /// The same for those that are ready and kept for ever, because the whole budget is reserved.
 pub const RESERVED_PREFIX: &str = "reserve-";
 /// So many bytes of what is reserved are written between two syncs: a sync of the log waits for no more.
-const RESERVE_SYNC_SIZE: u64 = 1 << 20;
+pub const RESERVE_SYNC_SIZE: u64 = 1 << 20;
 
 static ZEROS: [u8; STEP_SIZE] = [0; STEP_SIZE];
 
