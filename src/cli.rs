@@ -21,9 +21,11 @@ use crate::storage::{Real, Storage, read_text};
 mod append;
 mod check;
 mod config;
+mod cursor;
 mod deadletter;
 mod demo;
 mod inspect;
+mod ledger;
 mod logger;
 mod read;
 mod run;
@@ -48,7 +50,9 @@ usage: forebay VERB [ARGUMENT…]
   read DIR                print the records of a store
   inspect DIR             say what lies in a store
   verify DIR              read all of a store and say what is damaged
-  deadletter DIR list     the records that a sink never took; show OFFSET: one of them
+  ledger DIR              say what a store has lost, and why
+  cursor DIR list         where the sinks stand; seek, skip, remove: move and forget them
+  deadletter DIR list     the records that a sink never took; show, reinject, drop: one, again, no more
   demo                    show all of it on this machine, in less than a minute
 
   forebay VERB --help     more about a verb, with an example
@@ -139,6 +143,16 @@ const VERBS: &[Verb] = &[
         name: "verify",
         help: verify::HELP,
         main: verify::main,
+    },
+    Verb {
+        name: "ledger",
+        help: ledger::HELP,
+        main: ledger::main,
+    },
+    Verb {
+        name: "cursor",
+        help: cursor::HELP,
+        main: cursor::main,
     },
     Verb {
         name: "deadletter",

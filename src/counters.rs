@@ -88,6 +88,8 @@ counters! {
         DiskBytes,
         /// Bytes of disk that the store takes, everything included.
         AllocatedBytes,
+        /// Bytes of the budget that are to be reserved and are not yet.
+        UnreservedBytes,
         /// Records that the open found damaged.
         Corrupt,
         /// Records that the quota dropped while no sink was there to skip them.

@@ -33,10 +33,13 @@ use crate::storage::Dir;
 mod age;
 mod batch;
 mod checkpoints;
+mod edit;
 mod geometry;
 mod ledger;
+mod locate;
 mod open;
 mod reader;
+mod reserve;
 mod shared;
 mod sources;
 mod space;
@@ -45,14 +48,16 @@ mod view;
 
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
+pub use edit::{Editor, note_done};
 pub use geometry::{BUDGET_MIN, Geometry, OVERHEAD, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
 pub use ledger::Ledger;
+pub use locate::{Locator, Spot};
 pub use open::{LOCK_NAME, Opened, Opening, Report, open};
 pub use reader::{Ended, Gap, Reader};
 pub use shared::Shared;
 use sources::Sources;
-pub use spare::STEP_SIZE;
 use spare::Spare;
+pub use spare::{RESERVE_SYNC_SIZE, STEP_SIZE};
 pub use view::{Summary, View, board_in};
 
 /// Why nothing can be appended or made durable now.
@@ -91,8 +96,13 @@ pub struct Log {
     is_active: bool,
     /// The number of a segment that never held anything durable and that the next one replaces.
     replaced: Option<u32>,
-    spare: Option<Spare>,
+    /// Files that the next segments are made of: one, or all that the budget has room for.
+    spares: Vec<Spare>,
     no_space_until: Mono,
+    /// When the next step towards the whole budget is due.
+    reserve_due: Mono,
+    /// The file system had no room for all of it; it is left alone until then.
+    reserve_short: Option<Mono>,
     /// When a segment may be too old.
     expiry_due: Mono,
     /// When the run before this one wrote its last checkpoint.
@@ -329,9 +339,9 @@ impl Log {
             // Nothing in it was ever durable. Its file serves the next try.
             let replaced = self.shared.with_table(|table| table.remove(number));
             if let Some(replaced) = replaced
-                && self.spare.is_none()
+                && (self.spares.is_empty() || self.options.reserves_all)
             {
-                self.spare = Some(Spare::of_segment(replaced.segment));
+                self.spares.push(Spare::of_segment(replaced.segment));
             }
         }
         let segment = Segment {

@@ -177,6 +177,9 @@ impl Stream {
         };
         let done = done.and_then(|()| self.log.expire());
         let done = done.and_then(|()| self.checkpoint_if_due(now, is_closing));
+        if done.is_ok() && !is_closing {
+            self.log.reserve();
+        }
         self.settle(&done, now);
     }
 
@@ -303,7 +306,10 @@ impl Stream {
             _ if self.is_closed => return Mono::NEVER,
             _ if is_closing => now.plus(UNCOMMITTED_PAUSE),
             _ if self.is_full => self.retry_at,
-            _ => self.due.min(self.checkpoint_due).min(self.log.expiry_due()),
+            _ => {
+                let log = self.log.expiry_due().min(self.log.reserve_due());
+                self.due.min(self.checkpoint_due).min(log)
+            }
         };
         let letters = self.letters.as_ref();
         let letters = letters.map_or(Mono::NEVER, DeadLetters::next);

@@ -8,6 +8,8 @@
 
 #[path = "cli/config.rs"]
 mod config;
+#[path = "cli/cursors.rs"]
+mod cursors;
 #[path = "cli/demo.rs"]
 mod demo;
 #[path = "cli/garbage.rs"]

@@ -202,6 +202,21 @@ fn power_may_go_after_any_operation_when_nothing_is_dropped() {
     assert!(count > 100, "only {count} operations");
 }
 
+/// `G-060`, `L-60`: also in the middle of preparing the whole budget. The next open goes on with what is
+/// there, within the quota.
+#[test]
+fn power_may_go_after_any_operation_when_the_budget_is_reserved() {
+    for drop_oldest in [true, false] {
+        let setup = Setup {
+            reserves_all: true,
+            drop_oldest,
+            ..SETUP
+        };
+        let count = every_cut(seed(5), setup, 2);
+        assert!(count > 100, "only {count} operations");
+    }
+}
+
 /// `L-60`: a board that never gets far loses nothing of what it had stored: crashes in a row use up neither
 /// pages nor segments, however many there are.
 #[test]
@@ -249,6 +264,7 @@ fn random_life(seed: u64, control: Control) {
         age_max: random
             .chance(2)
             .then(|| Duration::from_secs(1 + random.below(40))),
+        reserves_all: random.chance(4),
         ..SETUP
     };
     let mut world = World::new(seed, setup);

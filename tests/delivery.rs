@@ -14,6 +14,7 @@ mod delivery {
     mod lives;
     mod pace;
     mod repeats;
+    mod reserve;
     mod retry;
 
     use std::ops::Range;

@@ -63,7 +63,7 @@ fn text(summary: &Summary, ledger: &[Loss]) -> String {
             segment.life.to_string(),
             size,
         ];
-        if summary.bad_headers.contains(&segment.number) {
+        if has_bad_header(summary, segment.number) {
             row.push("a copy of the header is damaged".to_owned());
         }
         rows.push(row);
@@ -97,6 +97,10 @@ fn text(summary: &Summary, ledger: &[Loss]) -> String {
     text
 }
 
+fn has_bad_header(summary: &Summary, number: u32) -> bool {
+    summary.bad_headers.iter().any(|(bad, _)| *bad == number)
+}
+
 fn json(summary: &Summary, ledger: &[Loss]) -> String {
     let list = |items: Vec<String>| format!("[{}]", items.join(","));
     let checkpoint = &summary.checkpoint;
@@ -107,7 +111,7 @@ fn json(summary: &Summary, ledger: &[Loss]) -> String {
             segment.base,
             segment.life,
             segment.pages,
-            summary.bad_headers.contains(&segment.number)
+            has_bad_header(summary, segment.number)
         )
     });
     let cursors = checkpoint.cursors.iter().map(|cursor| {

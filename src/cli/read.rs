@@ -37,7 +37,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// A place in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     Offset(u64),
     /// Milliseconds since 1970.
     Time(u64),
@@ -79,7 +79,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     print_records(&required(path, "DIR")?, from, to, follows, format)
 }
 
-fn read_place(text: &str, now_ms: u64) -> Result<Place, Failure> {
+pub fn read_place(text: &str, now_ms: u64) -> Result<Place, Failure> {
     let ago = || {
         let (number, unit) = text
             .strip_prefix('-')?

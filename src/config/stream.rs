@@ -139,6 +139,8 @@ pub struct Buffer {
     pub max_record_bytes: u32,
     /// So many bytes of the file system are left to others.
     pub min_free_bytes: u64,
+    /// The whole budget is taken at open.
+    pub reserves_all: bool,
     /// What to do when the store lies on a volatile file system.
     pub volatile: Volatile,
     /// Do not open a store in which damage is found.
@@ -271,6 +273,24 @@ pub(super) fn only<T: Copy + PartialEq>(
     }
 }
 
+/// One of some words, of which one is for buffers on disk; and which are left to those in memory.
+fn word_for<T: Copy + Default + PartialEq>(
+    object: &mut Option<Object<'_>>,
+    key: &str,
+    words: &[(&str, T)],
+    medium: Medium,
+    (on_disk, others): (T, &str),
+) -> Result<T> {
+    let Some(node) = take(object, key) else {
+        return Ok(T::default());
+    };
+    let word = node.word(words)?;
+    if medium == Medium::Memory && word == on_disk {
+        return Err(node.error(format!("must be {others} where buffer.type is \"memory\"")));
+    }
+    Ok(word)
+}
+
 pub(super) fn finish(object: Option<Object<'_>>) -> Result<()> {
     object.map_or(Ok(()), Object::finish)
 }
@@ -300,7 +320,8 @@ impl Buffer {
         let medium =
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
         only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
-        only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
+        let words = [("none", false), ("all", true)];
+        let reserves_all = word_for(object, "reserve", &words, medium, (true, "\"none\""))?;
         let max_age = take(object, "maxAgeSecs")
             .map(|node| node.number(1..=AGE_SECS_MAX))
             .transpose()?;
@@ -365,6 +386,7 @@ impl Buffer {
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
             min_free_bytes,
+            reserves_all,
             volatile: Self::read_volatile(object, medium)?,
             strict,
         };
@@ -393,15 +415,8 @@ impl Buffer {
             ("mmap", Some(Io::Map)),
             ("write", Some(Io::Write)),
         ];
-        let Some(node) = take(object, "io") else {
-            return Ok(None);
-        };
-        match (node.word(&words)?, medium) {
-            (Some(Io::Map), Medium::Memory) => {
-                Err(node.error("must be \"auto\" or \"write\" where buffer.type is \"memory\""))
-            }
-            (io, _) => Ok(io),
-        }
+        let on_disk = (Some(Io::Map), "\"auto\" or \"write\"");
+        word_for(object, "io", &words, medium, on_disk)
     }
 
     fn read_volatile(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Volatile> {
@@ -410,14 +425,7 @@ impl Buffer {
             ("warn", Volatile::Warn),
             ("refuse", Volatile::Refuse),
         ];
-        let Some(node) = take(object, "volatile") else {
-            return Ok(Volatile::default());
-        };
-        match (node.word(&words)?, medium) {
-            (Volatile::Refuse, Medium::Memory) => {
-                Err(node.error("must be \"allow\" or \"warn\" where buffer.type is \"memory\""))
-            }
-            (volatile, _) => Ok(volatile),
-        }
+        let on_disk = (Volatile::Refuse, "\"allow\" or \"warn\"");
+        word_for(object, "volatile", &words, medium, on_disk)
     }
 }

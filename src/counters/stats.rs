@@ -149,6 +149,8 @@ stats! {
         prepared_bytes "preparedBytes",
         /// Bytes of disk that the store takes.
         allocated_bytes "allocatedBytes",
+        /// Bytes of the budget that are to be reserved (`buffer.reserve: all`) and are not yet.
+        unreserved_bytes "unreservedBytes",
         /// How long a record has been claimed and not committed, in milliseconds.
         oldest_uncommitted_ms "oldestUncommittedMs",
         /// Records that the quota dropped.
@@ -237,6 +239,7 @@ impl Board {
             written_bytes: self.get(S::WrittenBytes),
             prepared_bytes: self.get(S::PreparedBytes),
             allocated_bytes: self.get(S::AllocatedBytes),
+            unreserved_bytes: self.get(S::UnreservedBytes),
             oldest_uncommitted_ms: match since {
                 0 => 0,
                 since => now.mono_ms.saturating_sub(since),

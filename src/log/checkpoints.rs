@@ -26,6 +26,8 @@ pub struct Found {
     /// A slot holds something that does not verify. The newest may then not be the last one written,
     /// so what it says of a clean close is not believed.
     pub is_damaged: bool,
+    /// The slots that do not verify.
+    pub bad_slots: heapless::Vec<u32, { SLOT_COUNT as usize }>,
     generations: [u64; SLOT_COUNT as usize],
 }
 
@@ -42,7 +44,7 @@ pub fn read(file: &dyn File, from_medium: bool) -> io::Result<Result<Found, u16>
         };
         // A slot that cannot be read is as good as one that does not verify.
         let Ok(len) = len else {
-            found.is_damaged = true;
+            found.add_bad(slot);
             continue;
         };
         match Checkpoint::decode(&buffer[..len]) {
@@ -54,10 +56,20 @@ pub fn read(file: &dyn File, from_medium: bool) -> io::Result<Result<Found, u16>
                 }
             }
             Err(Fault::Newer(format)) => return Ok(Err(format)),
-            Err(Fault::Invalid) => found.is_damaged |= buffer[..len].iter().any(|byte| *byte != 0),
+            Err(Fault::Invalid) if buffer[..len].iter().any(|byte| *byte != 0) => {
+                found.add_bad(slot);
+            }
+            Err(Fault::Invalid) => {}
         }
     }
     Ok(Ok(found))
+}
+
+impl Found {
+    fn add_bad(&mut self, slot: u32) {
+        self.is_damaged = true;
+        let _ = self.bad_slots.push(slot);
+    }
 }
 
 impl Checkpoints {

@@ -46,6 +46,8 @@ pub struct Options {
     pub is_strict: bool,
     /// So many bytes of the file system are left to others.
     pub free_bytes_min: u64,
+    /// All segments of the budget are made ahead.
+    pub reserves_all: bool,
     /// How the active segment is written.
     pub io: Io,
     /// The most records in the ring.
@@ -95,6 +97,15 @@ impl Geometry {
         newest.map_or(self.first_pages, |newest| {
             newest.saturating_mul(2).min(self.pages)
         })
+    }
+
+    /// The pages of the next segment that is made ahead, where so many are taken. What is left at the end
+    /// is one too, unless it is smaller than a new stream's first.
+    pub(super) fn reserve_pages(&self, taken: u64, newest: Option<u32>) -> Option<u32> {
+        let left = self.budget_pages.saturating_sub(taken);
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let pages = self.next_pages(newest).min(left);
+        (pages >= self.first_pages).then_some(pages)
     }
 
     /// Whether the budget has room for `pages` more.
@@ -148,6 +159,7 @@ mod tests {
             age_max: None,
             is_strict: false,
             free_bytes_min: 0,
+            reserves_all: false,
             io: Io::Write,
             ring_records: 10_000,
             body_len_max,

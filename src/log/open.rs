@@ -188,8 +188,10 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         writer: None,
         is_active: false,
         replaced: None,
-        spare: None,
+        spares: Vec::new(),
         no_space_until: Mono::default(),
+        reserve_due: Mono::default(),
+        reserve_short: None,
         expiry_due: Mono::default(),
         stamp_before: last.written,
         sources: Sources::default(),
@@ -312,6 +314,9 @@ impl Log {
             return Err(Error::io(op, error));
         }
         for name in &files.spares {
+            if self.adopt_spare(name, files) {
+                continue;
+            }
             if let Err(error) = self.dir.remove(name) {
                 log::warn!("{}: remove {name} failed: {error}", self.options.name);
             }
@@ -326,8 +331,8 @@ impl Log {
     /// A file that is no segment any more becomes the spare or goes. What makes no sense is set aside.
     fn settle_dead(&mut self, dead: &DeadFile) {
         let DeadFile { segment, is_blank } = dead;
-        if segment.pages == self.geometry.pages && self.spare.is_none() && segment.life > 0 {
-            self.spare = Some(Spare::of_segment(segment.clone()));
+        if self.is_wanted(segment.pages) && segment.life > 0 {
+            self.spares.push(Spare::of_segment(segment.clone()));
             return;
         }
         let name = segment::file_name(segment.number);
@@ -349,7 +354,7 @@ impl Log {
 }
 
 /// Takes the store for this process.
-fn lock(dir: &dyn Dir) -> Result<Arc<dyn File>> {
+pub(super) fn lock(dir: &dyn Dir) -> Result<Arc<dyn File>> {
     let op = "lock store";
     let opened = match dir.open(LOCK_NAME) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create(LOCK_NAME),

@@ -262,14 +262,16 @@ impl Table {
         self.rows.last().map(|row| row.segment.pages)
     }
 
-    /// A number that no segment has and that is not blocked.
-    pub(super) fn free_number(&self) -> u32 {
-        let taken = |number: &u32| {
-            self.blocked.contains(number)
-                || self.rows.iter().any(|row| row.segment.number == *number)
-        };
+    /// Whether a segment has that number, or it is blocked.
+    pub(super) fn has_number(&self, number: u32) -> bool {
+        let mut rows = self.rows.iter();
+        self.blocked.contains(&number) || rows.any(|row| row.segment.number == number)
+    }
+
+    /// A number that nothing has, as far as this and `is_spare` know.
+    pub(super) fn free_number(&self, is_spare: impl Fn(u32) -> bool) -> u32 {
         (1..u32::MAX)
-            .find(|number| !taken(number))
+            .find(|number| !self.has_number(*number) && !is_spare(*number))
             .unwrap_or(u32::MAX)
     }
 

@@ -22,7 +22,7 @@ impl Log {
     pub(super) fn take_spare(&mut self) -> Result<Spare, Trouble> {
         let mut is_checkpointed = false;
         loop {
-            if self.spare.as_ref().is_none_or(|spare| !spare.is_ready()) && !is_checkpointed {
+            if !self.has_ready_spare() && !is_checkpointed {
                 // Frees what was acknowledged: that costs less than a new file, and less than records.
                 is_checkpointed = true;
                 self.checkpoint()?;
@@ -32,46 +32,61 @@ impl Log {
                 self.shared.durable.fail();
                 return Err(Trouble::Failed("prepare segment", error));
             }
-            if let Some(spare) = self.spare.take() {
-                return Ok(spare);
+            if let Some(at) = self.spares.iter().position(Spare::is_ready) {
+                return Ok(self.spares.remove(at));
             }
             self.give_up_oldest()?;
         }
     }
 
+    fn has_ready_spare(&self) -> bool {
+        self.spares.iter().any(Spare::is_ready)
+    }
+
     /// Does so many steps towards a spare that is ready; none when there is one, or no room for it.
     fn prepare_up_to(&mut self, steps: u64) -> io::Result<()> {
         for _ in 0..steps {
-            if self.spare.is_none() {
-                self.spare = self.new_spare()?;
+            if self.spares.is_empty() {
+                let spare = self.new_spare()?;
+                self.spares.extend(spare);
                 self.report_space();
             }
-            let Some(spare) = self.spare.as_mut().filter(|spare| !spare.is_ready()) else {
+            if self.spares.is_empty() || self.has_ready_spare() {
                 return Ok(());
-            };
-            let step = spare.step();
-            let zeros = spare.take_written_bytes();
-            self.board.add(StreamCounter::WrittenBytes, zeros);
-            self.board.add(StreamCounter::PreparedBytes, zeros);
-            if let Err(error) = step {
-                if let Some(spare) = self.spare.take() {
-                    // A file that stays is found at the next open.
-                    let _ = spare.remove(&*self.dir);
-                }
-                self.no_space_or(error)?;
             }
+            self.step_spare(0, Spare::step)?;
         }
         Ok(())
     }
 
+    /// Does a step towards that spare. One that fails goes; that there is no room is no error.
+    pub(super) fn step_spare(
+        &mut self,
+        at: usize,
+        step: impl FnOnce(&mut Spare) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let spare = &mut self.spares[at];
+        let done = step(spare);
+        let zeros = spare.take_written_bytes();
+        self.board.add(StreamCounter::WrittenBytes, zeros);
+        self.board.add(StreamCounter::PreparedBytes, zeros);
+        done.or_else(|error| {
+            // A file that stays is found at the next open.
+            let _ = self.spares.remove(at).remove(&*self.dir);
+            self.report_space();
+            self.no_space_or(error)
+        })
+    }
+
     /// Starts to make a new segment, if there is room for one.
-    fn new_spare(&mut self) -> io::Result<Option<Spare>> {
-        let (pages, number) = self.shared.with_table(|table| {
-            (
-                self.geometry.next_pages(table.newest_pages()),
-                table.free_number(),
-            )
+    pub(super) fn new_spare(&mut self) -> io::Result<Option<Spare>> {
+        let number = self.shared.with_table(|table| {
+            let is_spare = |number| self.spares.iter().any(|spare| spare.number() == number);
+            table.free_number(is_spare)
         });
+        let Some(pages) = self.next_pages() else {
+            return Ok(None);
+        };
         if !self.has_room(pages) {
             return Ok(None);
         }
@@ -103,8 +118,7 @@ impl Log {
 
     /// Whether quota and file system have room for so many pages more, as far as it is known.
     fn has_room(&mut self, pages: u32) -> bool {
-        let taken = self.shared.with_table(|table| table.total_pages());
-        self.geometry.has_room(taken, pages)
+        self.geometry.has_room(self.taken_pages(), pages)
             && self.clock.mono() >= self.no_space_until
             && self.leaves_room(pages)
     }
@@ -202,11 +216,15 @@ impl Log {
             is_suspect,
         } = freed;
         let is_right = segment.pages == self.geometry.pages || !self.has_room(self.geometry.pages);
-        let has_ready = self.spare.as_ref().is_some_and(Spare::is_ready);
-        if !has_ready && is_right && !is_suspect {
-            let unready = self.spare.replace(Spare::of_segment(segment));
-            // A file that stays is found at the next open.
-            unready.map(|spare| spare.remove(&*self.dir));
+        let is_wanted = self.options.reserves_all || !self.has_ready_spare();
+        if is_wanted && is_right && !is_suspect {
+            if !self.options.reserves_all {
+                for unready in std::mem::take(&mut self.spares) {
+                    // A file that stays is found at the next open.
+                    let _ = unready.remove(&*self.dir);
+                }
+            }
+            self.spares.push(Spare::of_segment(segment));
             return;
         }
         let (number, name) = (segment.number, segment::file_name(segment.number));
@@ -223,8 +241,8 @@ impl Log {
     /// steps for each 256 KiB of them.
     pub fn prepare(&mut self) -> Result<(), Trouble> {
         let written = std::mem::take(&mut self.unprepared);
-        if self.is_active && (self.spare.is_some() || self.is_spare_due()) {
-            if self.spare.is_none() && self.would_free() {
+        if self.is_active && (!self.spares.is_empty() || self.is_spare_due()) {
+            if self.spares.is_empty() && self.would_free() {
                 self.checkpoint()?;
             }
             if let Err(error) =
@@ -234,6 +252,7 @@ impl Log {
                 log::warn!("{}: prepare segment failed: {error}", self.options.name);
             }
         }
+        self.reserve_again();
         Ok(())
     }
 
@@ -246,7 +265,7 @@ impl Log {
             return;
         }
         // The same file again, under a raised life: what its header says now is not known.
-        self.spare = Some(spare);
+        self.spares.insert(0, spare);
     }
 
     /// A checkpoint would free a segment.
@@ -272,12 +291,9 @@ impl Log {
         let pages = self.shared.with_table(|table| table.total_pages());
         let active = self.writer.as_ref().filter(|_| self.is_active);
         let active = active.map_or(0, |writer| u64::from(writer.segment().pages));
-        let spare = self
-            .spare
-            .as_ref()
-            .map_or(0, |spare| u64::from(spare.pages()));
         self.sealed_bytes = (pages - active) * PAGE_SIZE as u64;
-        let bytes = (pages + spare) * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
+        let bytes = (pages + self.spare_pages()) * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
         self.board.set(StreamCounter::AllocatedBytes, bytes);
+        self.report_reserve();
     }
 }

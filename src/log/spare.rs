@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::format::PAGE_SIZE;
+use crate::format::{PAGE_SIZE, PAGES_MIN};
 use crate::segment::{self, Segment};
 use crate::storage::{Dir, File};
 
@@ -13,6 +13,10 @@ pub const STEP_SIZE: usize = 256 * 1024;
 
 /// How the names of spares begin. What is found under such a name holds nothing.
 pub const SPARE_PREFIX: &str = "spare-";
+/// The same for those that are ready and kept for ever, because the whole budget is reserved.
+pub const RESERVED_PREFIX: &str = "reserve-";
+/// So many bytes of what is reserved are written between two syncs: a sync of the log waits for no more.
+pub const RESERVE_SYNC_SIZE: u64 = 1 << 20;
 
 static ZEROS: [u8; STEP_SIZE] = [0; STEP_SIZE];
 
@@ -37,6 +41,8 @@ pub struct Spare {
 enum Name {
     /// As a spare.
     Spare,
+    /// As a spare that is ready, perhaps not durably.
+    Reserved,
     /// As a segment, perhaps not durably.
     Owed,
     /// As a segment.
@@ -46,6 +52,22 @@ enum Name {
 /// The name of a file that holds nothing yet.
 fn spare_name(number: u32) -> String {
     format!("{SPARE_PREFIX}{number:06}")
+}
+
+/// The name of a file that holds nothing yet and is ready.
+fn reserved_name(number: u32) -> String {
+    format!("{RESERVED_PREFIX}{number:06}")
+}
+
+/// The number in such a name, and whether the file is ready.
+fn read_name(name: &str) -> Option<(u32, bool)> {
+    let (digits, is_ready) = match name.strip_prefix(RESERVED_PREFIX) {
+        Some(digits) => (digits, true),
+        None => (name.strip_prefix(SPARE_PREFIX)?, false),
+    };
+    let number = digits.parse().ok()?;
+    let is_ours = name == spare_name(number) || name == reserved_name(number);
+    is_ours.then_some((number, is_ready))
 }
 
 impl Spare {
@@ -67,6 +89,33 @@ impl Spare {
             name: Name::Spare,
             written_bytes: 0,
         })
+    }
+
+    /// The file that a former run had prepared under that name. `None`: it is of no use.
+    pub fn found(dir: &dyn Dir, name: &str) -> io::Result<Option<Self>> {
+        let Some((number, is_ready)) = read_name(name) else {
+            return Ok(None);
+        };
+        let file = dir.open(name)?;
+        let size = file.size()?;
+        let pages = u32::try_from(size / PAGE_SIZE as u64).unwrap_or(0);
+        if pages < PAGES_MIN || !size.is_multiple_of(PAGE_SIZE as u64) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            is_ready,
+            file,
+            number,
+            pages,
+            // How much of it was written is not known.
+            done: 0,
+            name: if is_ready {
+                Name::Reserved
+            } else {
+                Name::Spare
+            },
+            written_bytes: 0,
+        }))
     }
 
     /// The file of a segment that was freed. It holds records of a former life, and is ready.
@@ -126,11 +175,41 @@ impl Spare {
         Ok(())
     }
 
+    /// What is still to be written of it, in bytes.
+    pub fn unwritten(&self) -> u64 {
+        match self.is_ready {
+            true => 0,
+            false => segment::position(self.pages).saturating_sub(self.done),
+        }
+    }
+
+    /// Whether [`reserve_step`](Self::reserve_step) has something to do.
+    pub fn is_owed(&self) -> bool {
+        !self.is_ready || self.name == Name::Spare
+    }
+
+    /// Like [`step`](Self::step), for a file that is not needed soon: nobody else's sync is held up by
+    /// much of it. When it is ready its name says so, for the next open. A crash that undoes the name
+    /// costs writing it once more.
+    pub fn reserve_step(&mut self, dir: &dyn Dir) -> io::Result<()> {
+        if !self.is_ready {
+            self.step()?;
+            if !self.is_ready && self.done.is_multiple_of(RESERVE_SYNC_SIZE) {
+                self.file.sync()?;
+            }
+        }
+        if self.is_ready && self.name == Name::Spare {
+            dir.rename(&spare_name(self.number), &reserved_name(self.number))?;
+            self.name = Name::Reserved;
+        }
+        Ok(())
+    }
+
     /// Gives it a segment's name, durably. Called when its header is durable, and before its first page
     /// is written: a crash before leaves a spare that nobody misses.
     pub fn become_segment(&mut self, dir: &dyn Dir) -> io::Result<()> {
-        if self.name == Name::Spare {
-            dir.rename(&spare_name(self.number), &segment::file_name(self.number))?;
+        if matches!(self.name, Name::Spare | Name::Reserved) {
+            dir.rename(&self.file_name(), &segment::file_name(self.number))?;
             self.name = Name::Owed;
         }
         if self.name == Name::Owed {
@@ -142,8 +221,16 @@ impl Spare {
 
     /// Removes a file that did not become a segment.
     pub fn remove(self, dir: &dyn Dir) -> io::Result<()> {
-        dir.remove(&spare_name(self.number))?;
+        dir.remove(&self.file_name())?;
         dir.sync()
+    }
+
+    fn file_name(&self) -> String {
+        match self.name {
+            Name::Spare => spare_name(self.number),
+            Name::Reserved => reserved_name(self.number),
+            Name::Owed | Name::Segment => segment::file_name(self.number),
+        }
     }
 
     /// The bytes handed to the file since this was last asked.

@@ -58,10 +58,14 @@ pub struct Summary {
     pub checkpoint: Checkpoint,
     /// A slot of the checkpoint does not verify.
     pub is_checkpoint_damaged: bool,
+    /// Which slots those are.
+    pub bad_slots: Vec<u32>,
     /// The segments, oldest first.
     pub segments: Vec<Segment>,
-    /// Segments of which a copy of the header does not verify.
-    pub bad_headers: Vec<u32>,
+    /// Copies of headers that do not verify: the segment's number, and which page of it.
+    pub bad_headers: Vec<(u32, u32)>,
+    /// Files with a segment's name in which nothing can be read.
+    pub unreadable_files: Vec<u32>,
     /// What the next open would report; of a live store, what its last one did not.
     pub report: Report,
     /// Files that are no segments, nor will be.
@@ -196,11 +200,14 @@ fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) 
     let mut files = files::look(dir, false, false)?;
     let checkpoint = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_default();
-    let bad = files
-        .segments
-        .iter()
-        .filter(|stored| !stored.bad_copies.is_empty());
-    let bad_headers = bad.map(|stored| stored.segment.number).collect();
+    let bad = files.segments.iter().flat_map(|stored| {
+        let copies = stored.bad_copies.iter();
+        copies.map(|copy| (stored.segment.number, *copy))
+    });
+    let bad_headers = bad.collect();
+    let dead = files.dead.iter();
+    let unreadable = dead.filter(|dead| dead.segment.life == 0 && !dead.is_blank);
+    let unreadable_files = unreadable.map(|dead| dead.segment.number).collect();
     files.order(checkpoint.head);
     let epoch = files.epoch();
     let mut shared = files.shared(store, epoch);
@@ -227,8 +234,10 @@ fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) 
         epoch,
         is_live: board.is_some(),
         is_checkpoint_damaged: files.checkpoint.is_damaged,
+        bad_slots: files.checkpoint.bad_slots.to_vec(),
         segments: segments.map(|stored| stored.segment.clone()).collect(),
         bad_headers,
+        unreadable_files,
         report,
         other_files: u32::try_from(files.dead.len() + files.spares.len()).unwrap_or(u32::MAX),
         checkpoint,
@@ -241,7 +250,7 @@ fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) 
 }
 
 /// Finds the end of a store that nobody has open, as the next open would.
-fn settle(
+pub(super) fn settle(
     files: &Files,
     checkpoint: &Checkpoint,
     shared: &Arc<Shared>,

@@ -5,6 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use forebay::format::{PageHeader, RECORD_HEADER_SIZE};
+
 use crate::process::{
     NO_SINK, SMALL, STDIN, Setup, forebay_with_input, lines, number, verb, wait_until,
 };
@@ -333,10 +335,27 @@ fn verify_names_the_records_that_a_flipped_byte_damaged() {
     flip(&setup, "line 1250");
     flip(&setup, "line 1700");
     let found = verb("verify", &setup.store(), &[]).expect(1);
+    // Where the damage is in the file: the byte that was changed lies in the record that begins there.
+    let bytes = std::fs::read(setup.store().join("segment-000001")).unwrap();
+    let begins = |offset: usize| {
+        let flipped = |text: &[u8]| {
+            let mut text = text.to_vec();
+            text[4] ^= 1;
+            text
+        };
+        let payload = format!("line {}", 1000 + offset).into_bytes();
+        let place = bytes.windows(9).rposition(|at| at == flipped(&payload));
+        place.unwrap() - RECORD_HEADER_SIZE
+    };
     assert_eq!(
         found.out(),
-        "missing 250 to 250: damage\nmissing 700 to 700: damage\n\
-         998 records from 0 to 1000, 2 damaged\n"
+        format!(
+            "missing 250 to 250: damage, segment-000001 at byte {}\n\
+             missing 700 to 700: damage, segment-000001 at byte {}\n\
+             998 records from 0 to 1000, 2 damaged\n",
+            begins(250),
+            begins(700)
+        )
     );
     // It changed nothing: a second look says the same.
     assert_eq!(verb("verify", &setup.store(), &[]).expect(1).out, found.out);
@@ -351,6 +370,63 @@ fn verify_names_the_records_that_a_flipped_byte_damaged() {
             "records 700 to 700 are missing: damage"
         ]
     );
+}
+
+/// `L-34`, `L-37`: a page whose header does not verify costs what is in it, and is found where it lies.
+#[test]
+fn verify_finds_the_page_that_does_not_verify() {
+    let setup = Setup::new("verify-page", NO_SINK, SMALL, "");
+    setup.append(&lines(0..3000));
+    let path = setup.store().join("segment-000001");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let pages = bytes.chunks(4096).enumerate();
+    let headers = pages.filter_map(|(slot, page)| Some((slot, PageHeader::decode(page)?)));
+    let full = headers.filter(|(_, header)| !header.is_tail && header.count > 50);
+    let (slot, header) = full.collect::<Vec<_>>()[4];
+    bytes[slot * 4096 + 20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let found = verb("verify", &setup.store(), &[]).expect(1);
+    let row = found.out().lines().next().unwrap();
+    let rest = row.strip_prefix("missing ").unwrap();
+    let (range, place) = rest
+        .split_once(": damage, segment-000001 at byte ")
+        .unwrap();
+    let (start, last) = range.split_once(" to ").unwrap();
+    let (start, last): (u64, u64) = (start.parse().unwrap(), last.parse().unwrap());
+    // What begins in the page before and ends in this one is lost with it.
+    assert!(start == header.first || start + 1 == header.first, "{row}");
+    assert!(
+        (header.end() - 1..=header.end()).contains(&(last + 1)),
+        "{row}"
+    );
+    let place: usize = place.parse().unwrap();
+    let place_of_page = if start == header.first {
+        slot * 4096
+    } else {
+        place
+    };
+    assert!((slot * 4096 - 200..=slot * 4096).contains(&place), "{row}");
+    assert_eq!(place, place_of_page, "{row}");
+    assert_eq!(found.out().lines().count(), 2, "{found:?}");
+}
+
+/// Without a checkpoint the records are there, and what only it had is said to be lost.
+#[test]
+fn verify_says_that_the_checkpoint_is_gone() {
+    let setup = Setup::new("verify-gone", NO_SINK, SMALL, "");
+    setup.append(&lines(0..100));
+    std::fs::remove_file(setup.store().join("checkpoint")).unwrap();
+    let found = verb("verify", &setup.store(), &[]).expect(1);
+    let told = "checkpoint: no slot verifies; cursors, sources and ledger are lost\n";
+    assert!(found.out().starts_with(told), "{found:?}");
+    assert!(
+        found
+            .out()
+            .contains("\n100 records from 0 to 100, 0 damaged\n"),
+        "{found:?}"
+    );
+    let ended = verb("cursor", &setup.store(), &["seek", "file", "0"]).expect(1);
+    assert!(ended.err.contains("its checkpoint is gone"), "{ended:?}");
 }
 
 /// `L-17`, `L-26`, `L-42`: the engine delivers what is whole, counts what is not, and goes on.
@@ -391,15 +467,17 @@ fn verify_finds_damage_of_what_is_stored_twice() {
         let path = setup.store().join(file);
         let sound = std::fs::read(&path).unwrap();
         let mut bytes = sound.clone();
+        let first = place.start;
         bytes[place].iter_mut().for_each(|byte| *byte ^= 0x40);
         std::fs::write(&path, bytes).unwrap();
         let found = verb("verify", &setup.store(), &[]).expect(1);
         let told = if file == "checkpoint" {
-            "checkpoint: a slot is damaged\n"
+            "checkpoint: the slot at byte 0 is damaged\n".to_owned()
         } else {
-            "segment 1: a copy of the header is damaged\n"
+            let byte = first / 4096 * 4096;
+            format!("segment-000001: the header at byte {byte} is damaged\n")
         };
-        assert!(found.out().contains(told), "{found:?}");
+        assert!(found.out().contains(&told), "{found:?}");
         assert!(
             found.out().contains("100 records from 0 to 100, 0 damaged"),
             "{found:?}"

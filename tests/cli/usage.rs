@@ -35,6 +35,8 @@ fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
         "read",
         "inspect",
         "verify",
+        "ledger",
+        "cursor",
         "deadletter",
         "demo",
     ];
@@ -84,7 +86,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         if verb != "demo" {
             refused(&[&verb], " is missing");
         }
-        let many = [&verb, "one", "two", "three", "four"];
+        let many = [&verb, "one", "two", "three", "four", "five"];
         refused(&many, "one argument too many");
     }
     refused(&["append", "forebay.json"], "STREAM is missing");

@@ -52,6 +52,7 @@ pub fn with_letters(
                 age_max: None,
                 is_strict: false,
                 free_bytes_min: 0,
+                reserves_all: false,
             },
             cursors: &[],
             board: &board,

@@ -16,6 +16,7 @@ use forebay::storage::{Dir, Entry, File, Window};
 
 use super::random::Random;
 
+mod room;
 mod window;
 
 use window::SimWindow;
@@ -185,7 +186,7 @@ impl SimDisk {
             .sum()
     }
 
-    /// The disk has so many bytes. Nothing but what is asked about its room depends on it.
+    /// The disk has so many bytes. What makes a file longer than there is room for fails.
     pub fn set_size(&self, size: u64) {
         self.world().size = size;
     }
@@ -552,8 +553,7 @@ impl Dir for SimDir {
 
     fn free(&self) -> io::Result<u64> {
         let world = self.world()?;
-        let taken: u64 = world.allocated();
-        Ok(world.size.saturating_sub(taken))
+        Ok(world.size.saturating_sub(world.allocated()))
     }
 }
 
@@ -609,6 +609,7 @@ impl File for SimFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut world = self.world()?;
         world.tick()?;
+        world.make_room(self.id, position + bytes.len() as u64)?;
         world.write(self.id, bytes, narrow(position));
         Ok(())
     }
@@ -616,6 +617,7 @@ impl File for SimFile {
     fn preallocate(&self, size: u64) -> io::Result<()> {
         let mut world = self.world()?;
         world.tick()?;
+        world.make_room(self.id, size)?;
         world.contents[self.id].extend(narrow(size));
         Ok(())
     }

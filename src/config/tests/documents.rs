@@ -217,6 +217,7 @@ fn a_buffer_in_memory_has_no_path_and_a_budget_of_its_own() {
     let buffer = |fields: &str| document("buffer", "", &format!("\"type\":\"memory\"{fields}"));
     for (field, rule) in [
         (r#""path":"/data/s""#, "must be absent"),
+        (r#""reserve":"all""#, r#"must be "none""#),
         (r#""volatile":"refuse""#, r#"must be "allow" or "warn""#),
         (r#""io":"mmap""#, r#"must be "auto" or "write""#),
     ] {
@@ -230,7 +231,12 @@ fn a_buffer_in_memory_has_no_path_and_a_budget_of_its_own() {
             )
         );
     }
-    assert!(read(&buffer(r#","path":null,"volatile":"warn","io":"write""#)).is_ok());
+    assert!(
+        read(&buffer(
+            r#","path":null,"volatile":"warn","io":"write","reserve":"none""#
+        ))
+        .is_ok()
+    );
     let config = read(&buffer("")).unwrap();
     assert_eq!(config.streams[0].buffer.max_disk_bytes, 16_777_216);
     assert!(config.has_stream("s") && config.store_path("s").is_none());

@@ -78,7 +78,7 @@ buffer | maxBufferedBytes | 1073741825 | must be 4096..=1073741824
 buffer | maxRecordBytes | 0 | must be 1..=1048576
 buffer | maxRecordBytes | 1048577 | must be 1..=1048576
 buffer | reserve | "half" | must be "none" or "all"
-buffer | reserve | "all" | not available in this version
+buffer | reserve | true | must be "none" or "all"
 buffer | minFreeBytes | -1 | must be 0..=70368744177664
 buffer | minFreeBytes | 70368744177665 | must be 0..=70368744177664
 buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"

@@ -91,6 +91,7 @@ fn options(stream: &StreamConfig) -> log::Options {
         age_max: None,
         is_strict: false,
         free_bytes_min: 0,
+        reserves_all: false,
     }
 }
 

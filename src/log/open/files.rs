@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::super::spare::SPARE_PREFIX;
+use super::super::spare::{RESERVED_PREFIX, SPARE_PREFIX};
 use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
 use crate::clock::Stamp;
@@ -90,12 +90,11 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
         .filter_map(|entry| segment::file_number(&entry.name))
         .collect();
     numbers.sort_unstable();
-    for entry in list
-        .iter()
-        .filter(|entry| entry.name.starts_with(SPARE_PREFIX))
-    {
-        files.spares.push(entry.name.clone());
-    }
+    let is_spare = |name: &str| name.starts_with(SPARE_PREFIX) || name.starts_with(RESERVED_PREFIX);
+    let spares = list.iter().map(|entry| &entry.name);
+    files.spares = spares.filter(|name| is_spare(name)).cloned().collect();
+    // Those that are ready first.
+    files.spares.sort_unstable();
     let aside = list
         .iter()
         .filter(|entry| entry.name.starts_with(ASIDE_PREFIX));
