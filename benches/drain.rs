@@ -3,10 +3,11 @@
 //!
 //! The floor, in the same run: the framed bytes lie in memory; each record's checksum is computed and the
 //! record copied, and as many durable checkpoints are written. The floor from the file, too: the same bytes
-//! read through the page cache first, 64 KiB at a time. Both sides end with everything acknowledged in a
-//! durable checkpoint. What reading alone takes, as `verify` does it, is compared with reading the same pages
-//! and computing a checksum of each. The drain begins before the store is opened and ends when the sink has all
-//! records; closing, which writes the last checkpoint and removes the segments, is shown and counted apart.
+//! read through the page cache first, 64 KiB at a time. What reading alone takes, as `verify` does it, is
+//! compared with reading the same pages and computing a checksum of each.
+//!
+//! The drain begins before the store is opened. It is counted until the sink has all records, and until the
+//! engine is closed: then the last checkpoint is durable, and the segments are removed, which takes longer.
 //! Counts first. `drain [DIR] [MIB]`.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
