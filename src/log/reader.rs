@@ -240,7 +240,7 @@ impl Reader {
         let Some(at) = &self.at else { return Ok(None) };
         let forgives = self.forgives();
         let header = match self.pages.page(&at.segment, slot, end) {
-            Ok(page) => page.map(|(header, _)| header),
+            Ok(page) => page.map(|(header, _)| *header),
             Err(error) if !forgives => return Err(error),
             Err(_) => {
                 self.observe(|evidence| evidence.unreadable += 1);

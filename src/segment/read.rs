@@ -18,6 +18,8 @@ pub struct PageReader {
     store: u64,
     /// Which pages are in the buffer: file's number and life, first slot, how many.
     held: Option<(u32, u64, u32, u32)>,
+    /// The last page in the buffer that was checked and belongs there.
+    checked: Option<PageHeader>,
     from_medium: bool,
 }
 
@@ -30,6 +32,7 @@ impl PageReader {
             buffer,
             store,
             held: None,
+            checked: None,
             from_medium,
         })
     }
@@ -41,28 +44,39 @@ impl PageReader {
         segment: &Segment,
         slot: u32,
         end: u32,
-    ) -> io::Result<Option<(PageHeader, &[u8])>> {
+    ) -> io::Result<Option<(&PageHeader, &[u8])>> {
         if slot < HEADER_COPIES || slot >= segment.pages {
             return Ok(None);
         }
+        let is_checked = self.checked.as_ref().is_some_and(|page| page.slot == slot);
+        if !is_checked || !self.holds(segment, slot) {
+            self.find(segment, slot, end.min(segment.pages).max(slot + 1))?;
+        }
+        let header = self.checked.as_ref();
+        Ok(header.map(|header| (header, self.bytes(slot))))
+    }
+
+    /// Reads a page if it is not held, and checks it.
+    fn find(&mut self, segment: &Segment, slot: u32, end: u32) -> io::Result<()> {
         let was_held = self.holds(segment, slot);
         if !was_held {
-            self.load(segment, slot, end.min(segment.pages).max(slot + 1))?;
+            self.load(segment, slot, end)?;
         }
+        self.checked = self.check(segment, slot);
         // While a store is opened nobody writes, and most of a new segment is not written yet.
-        if was_held && !self.from_medium && self.check(segment, slot).is_none() {
-            self.load(segment, slot, end.min(segment.pages).max(slot + 1))?;
+        if was_held && !self.from_medium && self.checked.is_none() {
+            self.load(segment, slot, end)?;
+            self.checked = self.check(segment, slot);
         }
-        Ok(self
-            .check(segment, slot)
-            .map(|header| (header, self.bytes(slot))))
+        Ok(())
     }
 
     /// Forgets what it holds.
     pub fn forget(&mut self) {
-        self.held = None;
+        (self.held, self.checked) = (None, None);
     }
 
+    #[inline]
     fn holds(&self, segment: &Segment, slot: u32) -> bool {
         self.held.is_some_and(|(number, life, first, count)| {
             number == segment.number
@@ -72,7 +86,7 @@ impl PageReader {
     }
 
     fn load(&mut self, segment: &Segment, slot: u32, end: u32) -> io::Result<()> {
-        self.held = None;
+        self.forget();
         let count = (end - slot).min(READ_AHEAD_PAGES);
         let buf = &mut self.buffer[..count as usize * PAGE_SIZE];
         let len = if self.from_medium {
@@ -92,6 +106,7 @@ impl PageReader {
     }
 
     /// The bytes of a page that is held.
+    #[inline]
     fn bytes(&self, slot: u32) -> &[u8] {
         let first = self.held.map_or(slot, |(_, _, first, _)| first);
         let at = (slot - first) as usize * PAGE_SIZE;

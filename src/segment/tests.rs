@@ -98,7 +98,7 @@ impl Bench {
             reader
                 .page(segment, slot, PAGES)
                 .unwrap()
-                .map(|page| page.0)
+                .map(|page| *page.0)
         });
         pages.flatten().collect()
     }

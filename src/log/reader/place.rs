@@ -71,7 +71,7 @@ impl Reader {
             for slot in middle..high.min(middle + SEEK_HOLE_MAX) {
                 let page = self.pages.page(&segment, slot, slot + 1)?;
                 if let Some((header, _)) = page.filter(|(header, _)| !header.is_tail) {
-                    probe = Some((slot, header));
+                    probe = Some((slot, *header));
                     break;
                 }
             }
@@ -107,7 +107,7 @@ impl Reader {
             let end = at.segment.pages;
             let page = self.pages.page(&at.segment, at.slot, end)?;
             match page {
-                Some((header, _)) if is_before(&header) => offset = offset.max(header.first),
+                Some((header, _)) if is_before(header) => offset = offset.max(header.first),
                 _ => break,
             }
         }

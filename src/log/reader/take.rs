@@ -4,11 +4,10 @@
 use std::io;
 
 use super::Reader;
-use crate::clock::Stamp;
 use crate::format::{
     HEADER_COPIES, PAGE_BODY_SIZE, PAGE_HEADER_SIZE, PAGE_SIZE, PageHeader, RecordHeader,
 };
-use crate::log::batch::BatchBuffer;
+use crate::log::batch::{BatchBuffer, Run, Stop};
 use crate::segment::TAIL_SLOTS;
 
 /// What the tail slots of a life have.
@@ -67,61 +66,56 @@ impl Reader {
                 until: self.want + 1,
             });
         };
-        let mut place = usize::from(header.start);
-        for offset in header.first..header.end() {
-            if offset >= self.limit {
-                return Ok(Found::Limit);
-            }
-            // A segment whose sync failed has records that stand in the next one, too.
-            if at.next_base.is_some_and(|base| offset >= base) {
-                return Ok(Found::All);
-            }
-            let Some(record) = RecordHeader::decode(&bytes[place.min(PAGE_SIZE)..]) else {
-                // Without its length nothing behind it can be found.
-                return Ok(Found::Bad {
-                    until: header.end(),
-                });
-            };
-            let record_end = place + record.size as usize;
-            if offset == self.want {
-                if !batch.takes(&record) {
-                    return Ok(Found::Full);
-                }
-                let stamp = Stamp {
-                    mono_ms: header.stamp.mono_ms + u64::from(record.delta_ms),
-                    wall_ms: match header.stamp.wall_ms {
-                        0 => 0,
-                        wall_ms => wall_ms + u64::from(record.delta_ms),
-                    },
-                    boot: header.stamp.boot,
-                };
-                if record_end > PAGE_SIZE {
-                    batch.stage(0, &bytes[place..]);
-                    let have = PAGE_SIZE - place;
-                    let Some(last) = self.take_rest(slot, &record, have, batch)? else {
-                        return Ok(Found::Bad {
-                            until: header.end(),
-                        });
-                    };
-                    batch.push(offset, stamp, &record);
-                    self.want += 1;
-                    // Nothing more begins before the page in which it ends: going back would read all
-                    // of it again.
-                    if let Some(at) = self.at.as_mut().filter(|at| at.slot == slot) {
-                        at.slot = last;
-                    }
-                    return Ok(Found::All);
-                }
-                if !at.seal.verifies(offset, &bytes[place..record_end]) {
-                    return Ok(Found::Bad { until: offset + 1 });
-                }
-                batch.stage(0, &bytes[place..record_end]);
-                batch.push(offset, stamp, &record);
-                self.want += 1;
-            }
-            place = record_end;
+        // Read again it may be another one.
+        if !(header.first..header.end()).contains(&self.want) {
+            return Ok(Found::All);
         }
-        Ok(Found::All)
+        // A segment whose sync failed has records that stand in the next one, too.
+        let next_base = at.next_base.unwrap_or(u64::MAX);
+        let mut run = Run {
+            page: bytes,
+            place: header.start.into(),
+            next: self.want,
+            end: header.end().min(self.limit).min(next_base),
+            stamp: header.stamp,
+            seal: at.seal,
+        };
+        // Without its length nothing behind a record can be found.
+        let bad = Found::Bad {
+            until: header.end(),
+        };
+        for _ in header.first..self.want {
+            let Some((_, end)) = run.header() else {
+                return Ok(bad);
+            };
+            run.place = end;
+        }
+        let stop = batch.take(&mut run);
+        self.want = run.next;
+        Ok(match stop {
+            Stop::End if self.want < header.end() && self.want >= self.limit => Found::Limit,
+            Stop::End => Found::All,
+            Stop::Full => Found::Full,
+            Stop::NoRecord => bad,
+            Stop::Bad => Found::Bad {
+                until: self.want + 1,
+            },
+            Stop::Crosses(record) => {
+                let (place, stamp) = (run.place, run.appended(&record));
+                batch.stage(0, &bytes[place..]);
+                let Some(last) = self.take_rest(slot, &record, PAGE_SIZE - place, batch)? else {
+                    return Ok(bad);
+                };
+                batch.push(self.want, stamp, &record);
+                self.want += 1;
+                // Nothing more begins before the page in which it ends: going back would read all of it
+                // again.
+                if let Some(at) = self.at.as_mut().filter(|at| at.slot == slot) {
+                    at.slot = last;
+                }
+                Found::All
+            }
+        })
     }
 
     /// Collects what a record that begins in page `slot` has in later pages. `None` when it does not
@@ -204,7 +198,7 @@ impl Reader {
         let Some((header, bytes)) = page else {
             return Ok(false);
         };
-        if !goes_on(&header, at.life, self.want, done) {
+        if !goes_on(header, at.life, self.want, done) {
             return Ok(false);
         }
         let len = (size - done).min(PAGE_BODY_SIZE);
@@ -229,6 +223,7 @@ impl Reader {
             let Ok(Some((header, _))) = self.pages.page(&segment, slot, slot + 1) else {
                 continue;
             };
+            let header = *header;
             if !header.is_tail || header.life != life || header.end() <= self.want {
                 continue;
             }

@@ -133,3 +133,43 @@ fn a_page_that_did_not_verify_is_read_again() {
             .is_some()
     );
 }
+
+#[test]
+fn a_page_that_is_kept_is_none_of_another_segment() {
+    let mut bench = Bench::new(Io::Write, 3);
+    (0..10).for_each(|_| bench.append(1000));
+    bench.writer.flush(true).unwrap();
+    let right = bench.writer.segment().clone();
+    let mut reader = PageReader::new(STORE.tag(), false).unwrap();
+    let later = Segment {
+        life: 4,
+        ..right.clone()
+    };
+    for _ in 0..2 {
+        let page = reader.page(&right, HEADER_COPIES, PAGES).unwrap();
+        assert_eq!(page.map(|(header, _)| header.first), Some(BASE));
+        assert!(reader.page(&later, HEADER_COPIES, PAGES).unwrap().is_none());
+    }
+}
+
+#[test]
+fn what_was_forgotten_is_read_again() {
+    let mut bench = Bench::new(Io::Write, 3);
+    bench.append(10);
+    bench.sync();
+    let segment = bench.writer.segment().clone();
+    let mut reader = PageReader::new(STORE.tag(), false).unwrap();
+    let count = |reader: &mut PageReader| {
+        let page = reader.page(&segment, HEADER_COPIES, PAGES).unwrap();
+        page.map(|(header, _)| header.count)
+    };
+    assert_eq!(count(&mut reader), Some(1));
+    // The tail slots take turns: the fourth version stands where the first one stood.
+    for _ in 0..3 {
+        bench.append(10);
+        bench.sync();
+    }
+    assert_eq!(count(&mut reader), Some(1), "it is kept");
+    reader.forget();
+    assert_eq!(count(&mut reader), Some(4));
+}
