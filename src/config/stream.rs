@@ -149,6 +149,8 @@ pub struct Buffer {
     pub volatile: Volatile,
     /// Do not open a store in which damage is found.
     pub strict: bool,
+    /// The ring lies in shared memory, which outlives the process.
+    pub is_ring_shared: bool,
 }
 
 /// How batches are made.
@@ -322,7 +324,7 @@ impl Buffer {
         let media = [("disk", Medium::Disk), ("memory", Medium::Memory)];
         let medium =
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
-        only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
+        let is_ring_shared = Self::read_ring(object, medium)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
         let max_age = take(object, "maxAgeSecs")
             .map(|node| node.number(1..=AGE_SECS_MAX))
@@ -390,6 +392,7 @@ impl Buffer {
             min_free_bytes,
             volatile: Self::read_volatile(object, medium)?,
             strict,
+            is_ring_shared,
         };
         finish(object.take())?;
         Ok(this)
@@ -408,6 +411,17 @@ impl Buffer {
                 Err(node.error("must be absent where buffer.type is \"memory\""))
             }
         }
+    }
+
+    fn read_ring(object: &mut Option<Object<'_>>, medium: Medium) -> Result<bool> {
+        let Some(node) = take(object, "ring") else {
+            return Ok(false);
+        };
+        let is_shared = node.word(&[("private", false), ("shared", true)])?;
+        if is_shared && medium == Medium::Memory {
+            return Err(node.error("\"shared\" is for buffer.type \"disk\" only"));
+        }
+        Ok(is_shared)
     }
 
     fn read_io(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Option<Io>> {

@@ -55,6 +55,7 @@ pub fn with_letters(
             },
             cursors: &[],
             board: &board,
+            ring: &|_| Ok(forebay::ring::Left::Nothing),
             pid: 1,
         })
     };

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use super::Report;
 use super::files::{Files, StoredSegment};
 use crate::clock::Clock;
+use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
-use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason};
+use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
 use crate::log::batch::BatchBuffer;
 use crate::log::geometry::REACH_UNKNOWN;
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
+use crate::ring::Remains;
 
 /// What an open decides.
 #[derive(Debug)]
@@ -24,6 +26,60 @@ pub(in crate::log) struct Decided {
     pub resume: Option<u32>,
     /// Nothing of the last segment's life is on the medium but its header.
     pub is_fresh: bool,
+    /// The ring of the run before goes on behind the log's end.
+    pub is_ring_used: bool,
+}
+
+/// What is known of the run before beside what lies in the store: it ran in this boot.
+#[derive(Default)]
+pub(in crate::log) struct Known<'a> {
+    /// Everything below was durable.
+    pub durable: u64,
+    /// Nothing above was ever said to be.
+    pub is_exact: bool,
+    /// Its ring.
+    pub ring: Option<&'a Remains>,
+}
+
+impl<'a> Known<'a> {
+    /// What the board says, if it is the last run's, and the ring.
+    pub fn of(
+        board: &Board,
+        store: StoreId,
+        last: &Checkpoint,
+        boot: u64,
+        ring: Option<&'a Remains>,
+    ) -> Self {
+        let released = ring.map_or(0, |ring| ring.options().first_offset);
+        let mut known = Self {
+            durable: released,
+            is_exact: false,
+            ring,
+        };
+        let on_board = board.get(StreamCounter::DurableOffset);
+        if is_of_last_run(board, store, last, boot) && on_board <= durable_max(last) {
+            known.durable = released.max(on_board);
+            known.is_exact = board.get(StreamCounter::OpenedOffset) == last.opened;
+        }
+        known
+    }
+}
+
+/// Whether what stands on the board was written in this boot, and by a run of this store.
+pub(in crate::log) fn is_of_last_run(
+    board: &Board,
+    store: StoreId,
+    last: &Checkpoint,
+    boot: u64,
+) -> bool {
+    board.owner().is_some_and(|owner| {
+        owner.store == store.0 && owner.epoch == last.epoch && owner.boot == boot
+    })
+}
+
+/// No more can have been announced than the last checkpoint allows.
+pub(in crate::log) fn durable_max(last: &Checkpoint) -> u64 {
+    last.mark.saturating_add(last.reach)
 }
 
 /// Finds evidence, end and losses, and writes the losses into the ledger.
@@ -32,6 +88,7 @@ pub(in crate::log) fn decide(
     last: &Checkpoint,
     shared: &Arc<Shared>,
     clock: &Arc<dyn Clock>,
+    known: &Known<'_>,
     report: &mut Report,
 ) -> Result<Decided> {
     let bases = files.segments.iter().map(|stored| stored.segment.base);
@@ -50,8 +107,10 @@ pub(in crate::log) fn decide(
             life,
             resume,
             is_fresh: false,
+            is_ring_used: false,
         });
     }
+    let mark = mark.max(known.durable);
     let scanned = match active {
         Some(stored) => scan(stored, mark, last.head, shared, clock)
             .map_err(|error| Error::io("scan segment", error))?,
@@ -62,13 +121,29 @@ pub(in crate::log) fn decide(
     };
     let evidence = mark.max(scanned.evidence.mark);
     let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
+    // What was being written when the process died is written again from its ring, from the first record
+    // on that is not whole: the segment is left there.
+    let cuts = scanned
+        .gaps
+        .iter()
+        .filter(|(_, gap_end)| *gap_end > evidence);
+    let cut = cuts.map(|(start, _)| (*start).max(evidence)).min();
+    let ring = known.ring.filter(|ring| cut.unwrap_or(end) <= ring.end());
+    let (end, is_cut) = match (ring, cut) {
+        (Some(_), Some(cut)) => (cut, true),
+        _ => (end, false),
+    };
+    let above = match known.is_exact {
+        true => Reason::NeverDurable,
+        false => Reason::Undecided,
+    };
     let wall_s = clock.stamp().wall_s();
     let mut ledger = shared.ledger();
     for (start, gap_end) in scanned.gaps {
-        // Below the evidence it was durable once, above it nobody can tell.
+        // Below the evidence it was durable once; above it nobody can tell, but for the board of this boot.
         for (from, to, reason) in [
             (start, gap_end.min(evidence), Reason::Damage),
-            (start.max(evidence), gap_end.min(end), Reason::Undecided),
+            (start.max(evidence), gap_end.min(end), above),
         ] {
             if from >= to {
                 continue;
@@ -83,25 +158,37 @@ pub(in crate::log) fn decide(
             });
             match reason {
                 Reason::Damage => report.damaged += count,
-                _ => report.undecided += count,
+                Reason::Undecided => report.undecided += count,
+                _ => {}
             }
         }
     }
-    let next = next_offset(files, last, end);
-    ledger.add(Loss {
-        start: end,
-        end: next,
-        count: 0,
-        wall_s,
-        reason: Reason::NeverDurable,
-    });
+    let next = match ring {
+        // It is known what was handed out.
+        Some(_) => end,
+        None => next_offset(files, last, end),
+    };
+    let holes = ring.map_or_else(Vec::new, |ring| ring.holes(end));
+    for skipped in holes.into_iter().chain([end..next]) {
+        ledger.add(Loss {
+            start: skipped.start,
+            end: skipped.end,
+            count: 0,
+            wall_s,
+            reason: Reason::NeverDurable,
+        });
+    }
     drop(ledger);
     for (offset, source) in scanned.sources {
+        if offset >= end {
+            continue; // It comes again from the ring.
+        }
         sources::put(&mut shared.sources(), offset, source.view());
     }
     (report.evidence, report.end) = (evidence, end);
     report.unreadable = scanned.evidence.unreadable;
-    let is_usable = active.is_some_and(|stored| stored.is_good) && report.unreadable == 0;
+    let is_usable =
+        active.is_some_and(|stored| stored.is_good) && report.unreadable == 0 && !is_cut;
     let is_fresh = scanned.evidence.end_slot <= HEADER_COPIES;
     let resume = active
         .filter(|_| is_usable)
@@ -112,6 +199,7 @@ pub(in crate::log) fn decide(
         life,
         resume,
         is_fresh: is_fresh && report.unreadable == 0,
+        is_ring_used: ring.is_some(),
     })
 }
 
