@@ -354,10 +354,8 @@ impl Ring {
     }
 
     /// Closes it in each process that is forked from this one. Linux has it since 4.14.
-    pub fn wipe_on_fork(&self) {
-        if let Err(error) = self.cells.wipe_on_fork() {
-            log::debug!("a forked child would append to a ring that nobody empties: {error}");
-        }
+    pub fn wipe_on_fork(&self) -> std::io::Result<()> {
+        self.cells.wipe_on_fork()
     }
 
     /// Takes no record from now on. What was claimed before is still taken by the consumer.

@@ -70,7 +70,7 @@ pub enum Medium {
     /// In a directory.
     #[default]
     Disk,
-    /// In the memory of the process, with which it ends.
+    /// In the process's memory, with which it ends.
     Memory,
 }
 
@@ -417,11 +417,12 @@ impl Buffer {
         let Some(node) = take(object, "ring") else {
             return Ok(false);
         };
-        let is_shared = node.word(&[("private", false), ("shared", true)])?;
-        if is_shared && medium == Medium::Memory {
-            return Err(node.error("\"shared\" is for buffer.type \"disk\" only"));
+        match (node.word(&[("private", false), ("shared", true)])?, medium) {
+            (true, Medium::Memory) => {
+                Err(node.error("must be \"private\" where buffer.type is \"memory\""))
+            }
+            (is_shared, _) => Ok(is_shared),
         }
-        Ok(is_shared)
     }
 
     fn read_io(object: &mut Option<Object<'_>>, medium: Medium) -> Result<Option<Io>> {

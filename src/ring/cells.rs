@@ -8,8 +8,8 @@
 //!
 //! The first page is always this process's own: a child that it forks finds zeros there, which close the
 //! ring to it. Behind it lies what a later process of the same boot needs to find the records; the head
-//! says whose they are ([`super::remains`]). Producers and consumer use different cache lines. Under loom the same places are loom's atomics and cells, so that it sees every
-//! access.
+//! says whose they are ([`super::remains`]). Producers and consumer use different cache lines.
+//! Under loom the same places are loom's atomics and cells, so that it sees every access.
 
 #![allow(unsafe_code)]
 

@@ -200,6 +200,7 @@ fn a_buffer_in_memory_has_no_path_and_a_budget_of_its_own() {
     for (field, rule) in [
         (r#""path":"/data/s""#, "must be absent"),
         (r#""volatile":"refuse""#, r#"must be "allow" or "warn""#),
+        (r#""ring":"shared""#, r#"must be "private""#),
         (r#""io":"mmap""#, r#"must be "auto" or "write""#),
     ] {
         let (key, value) = field.split_once(':').unwrap();

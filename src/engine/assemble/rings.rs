@@ -21,7 +21,7 @@ pub(super) struct Rings {
     pub sources: Vec<SourceEntry>,
 }
 
-/// What the run before left in its ring. An error is the system's: nothing was found out, and nothing is lost.
+/// What the run before left in its ring. An error is the system's: nothing was found out, nothing is lost.
 pub(super) fn left_by(before: &RunBefore, path: Option<&Path>, world: &World) -> io::Result<Left> {
     let Some(path) = path else {
         return Ok(Left::Nothing);
@@ -62,7 +62,8 @@ fn check(
     if head.store != before.store || head.epoch != before.epoch {
         return Err("it is another store's");
     }
-    if head.boot != world.clock.boot() {
+    // 0: the kernel does not say which it is.
+    if head.boot != world.clock.boot() || head.boot == 0 {
         return Err("it is of another boot");
     }
     let options = ring::Options {
@@ -101,7 +102,7 @@ pub(super) fn open(
                 == (options.size, options.records_max, options.body_len_max);
         let sources = sources_in(&remains, options.first_offset);
         let (ring, mut consumer) = remains.adopt(options.first_offset, Arc::clone(waker));
-        ring.wipe_on_fork();
+        close_in_children(&ring, true)?;
         if is_same || !drain_all(&mut consumer, &mut opened.log, &*world.clock) {
             if !is_same {
                 ::log::warn!(
@@ -120,12 +121,25 @@ pub(super) fn open(
     let memory = memory(stream, opened, &options, path, world);
     let memory = memory.map_err(|error| Error::io("allocate the ring", error))?;
     let (ring, consumer) = Ring::new(memory, options, Arc::clone(waker));
-    ring.wipe_on_fork();
+    close_in_children(&ring, buffer.is_ring_shared)?;
     Ok(Rings {
         ring,
         consumer,
         sources: Vec::new(),
     })
+}
+
+/// A forked child would write into the parent's ring where that is shared, and else to a copy that nobody
+/// empties.
+fn close_in_children(ring: &Ring, is_shared: bool) -> Result<()> {
+    match ring.wipe_on_fork() {
+        Err(error) if is_shared => Err(Error::io("close the ring to forked processes", error)),
+        Err(error) => {
+            ::log::debug!("a forked child would append to a ring that nobody empties: {error}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Memory for a new ring.

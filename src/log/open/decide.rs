@@ -57,7 +57,8 @@ impl<'a> Known<'a> {
             ring,
         };
         let on_board = board.get(StreamCounter::DurableOffset);
-        if is_of_last_run(board, store, last, boot) && on_board <= durable_max(last) {
+        // Where the kernel does not say which boot it is, it may be another.
+        if boot != 0 && is_of_last_run(board, store, last, boot) && on_board <= durable_max(last) {
             known.durable = released.max(on_board);
             known.is_exact = board.get(StreamCounter::OpenedOffset) == last.opened;
         }
