@@ -206,7 +206,7 @@ fn a_ring_that_cannot_be_emptied_is_kept_as_it_is() {
     assert_eq!(all.len() as u64, next - all[0].0);
 }
 
-/// Rings of another boot, another store, another version, an older run, or with a damaged head: none of
+/// `G-086`: rings of another boot, another store, another version, an older run, or with a damaged head: none of
 /// their records comes back, no offset is handed out twice, and it is counted.
 #[test]
 fn a_ring_that_is_not_the_last_runs_is_refused_and_counted() {
@@ -301,7 +301,7 @@ fn no_bytes_of_a_ring_keep_a_store_from_opening() {
     engine.close(LIMIT).unwrap();
 }
 
-/// `L-101`: a source goes on behind the last record that was accepted, though it is not durable yet.
+/// A source goes on behind the last record that was accepted, though it is not durable yet.
 #[test]
 fn a_source_goes_on_behind_what_the_ring_had_kept() {
     let scratch = Scratch::new("rings-source");
@@ -382,36 +382,73 @@ fn the_board_of_this_boot_tells_what_was_durable() {
 /// What was being written when the process died, and is not whole, comes from the ring.
 #[test]
 fn a_write_that_was_cut_is_made_up_for_from_the_ring() {
-    let scratch = Scratch::new("rings-cut");
+    cut_a_write(10, 1000);
+    cut_a_write(10, 9000);
+}
+
+/// The same where nothing of the segment had been durable before.
+#[test]
+fn a_first_write_that_was_cut_is_made_up_for_too() {
+    cut_a_write(0, 1000);
+    cut_a_write(0, 9000);
+}
+
+/// So many records are durable, and the rest of fifty are being written.
+fn cut_a_write(durable: u64, len: usize) {
+    let scratch = Scratch::new(&format!("rings-cut-{durable}-{len}"));
     let (engine, stream) = open(&scratch, r#", "ring": "shared", "io": "write""#);
-    let payload = |n: u64| format!("{n} {}", "x".repeat(1000));
-    for n in 0..10 {
+    let payload = |n: u64| format!("{n} {}", "x".repeat(len));
+    for n in 0..durable {
         stream.append(b"", 0, payload(n).as_bytes()).unwrap();
     }
     stream.flush(LIMIT).unwrap();
-    for n in 10..50 {
+    for n in durable..50 {
         stream.append(b"", 0, payload(n).as_bytes()).unwrap();
     }
-    let before = death(&scratch, "rings-cut-before");
+    let before = death(&scratch, &format!("rings-cut-before-{durable}-{len}"));
     stream.flush(LIMIT).unwrap();
-    for holes in [&[12_000usize][..], &[12_000, 20_000], &[500]] {
+    // Whole pages from some on are missing, too: that is how a kernel leaves off.
+    let holes_in_records = [
+        &[12_000usize][..],
+        &[12_000, 20_000],
+        &[500],
+        &[37_500],
+        &[12_000, 37_500],
+        &[4_500],
+        &[8_500],
+    ];
+    let pages_missing: Vec<[usize; 1]> = (1..=8).map(|pages| [pages << 20]).collect();
+    let missing = pages_missing.iter().map(|pages| &pages[..]);
+    for holes in holes_in_records.into_iter().chain(missing) {
         // The second flush is in the log, but for these bytes; the ring has not been released.
-        let left = death(&scratch, "rings-cut-left");
+        let left = death(&scratch, &format!("rings-cut-left-{durable}-{len}"));
         std::fs::remove_dir_all(left.join("run")).unwrap();
         copy(&before.join("run"), &left.join("run"));
         let path = left.join("data/telemetry/segment-000001");
         let mut bytes = std::fs::read(&path).unwrap();
         let written = bytes.iter().rposition(|byte| *byte == b'x').unwrap();
         for hole in holes {
-            bytes[written - hole..written - hole + 400].fill(0);
+            match hole >> 20 {
+                0 => bytes[written - hole..written - hole + 400].fill(0),
+                pages => bytes[((written >> 12) + 1 - pages) << 12..=written].fill(0),
+            }
         }
         std::fs::write(&path, bytes).unwrap();
         let (again, stream) = open(&left, SHARED);
+        let twice = death(&left, &format!("rings-cut-twice-{durable}-{len}"));
         assert_eq!(stream.append(b"", 0, payload(50).as_bytes()).unwrap(), 50);
         let all = close_and_read(&again, &left);
-        let expected: Vec<_> = (0..51).map(|n| (n, payload(n))).collect();
-        assert_eq!(all, expected, "{holes:?}");
+        let check = |all: Vec<(u64, String)>, what: &str| {
+            let offsets: Vec<u64> = all.iter().map(|(offset, _)| *offset).collect();
+            assert_eq!(offsets, Vec::from_iter(0..51), "{holes:?}, {what}");
+            assert!(all.iter().all(|(n, text)| *text == payload(*n)));
+        };
+        check(all, "once");
         assert!(stream.shared().ledger().ranges().is_empty());
+        // It died again before anything was synced.
+        let (again, stream) = open(&twice, SHARED);
+        assert_eq!(stream.append(b"", 0, payload(50).as_bytes()).unwrap(), 50);
+        check(close_and_read(&again, &twice), "twice");
     }
     engine.close(LIMIT).unwrap();
 }

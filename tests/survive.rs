@@ -263,7 +263,7 @@ fn campaign(name: &str, ring: &str, kills: u64, random: &mut Random) -> Shown {
     shown
 }
 
-/// `L-101`: what append accepted outlives SIGKILL and abort of the host process, in order, under the offset
+/// `G-086`: what append accepted outlives SIGKILL and abort of the host process, in order, under the offset
 /// that it returned.
 #[test]
 fn nothing_that_was_accepted_is_missing_after_any_number_of_kills() {

@@ -80,6 +80,17 @@ pub struct RunBefore {
     pub durable_max: u64,
 }
 
+impl RunBefore {
+    fn of(store: StoreId, epoch: u64, last: &Checkpoint) -> Self {
+        Self {
+            store,
+            epoch,
+            opened: last.opened,
+            durable_max: decide::durable_max(last),
+        }
+    }
+}
+
 /// A log that was opened.
 pub struct Opened {
     /// The log. Its store stays locked as long as it lives.
@@ -123,12 +134,20 @@ pub struct Report {
     pub is_ring_refused: bool,
 }
 
+impl Report {
+    fn count_ring(&mut self, ring: &Remains, next: u64) {
+        self.ring_recovered = ring.count(next);
+        self.ring_void = ring.end() - next - self.ring_recovered;
+    }
+}
+
 /// Opens the log in a directory, or makes one.
 ///
 /// Blocks for a few reads and syncs after a clean close; after a crash also for a scan of the segment
 /// that was written last. Never fails because of what stands in the store, except when that is of a
 /// newer format, or damaged where that is not to be passed over ([`Options::is_strict`], which reads
 /// all of it); then nothing was touched.
+#[allow(clippy::too_many_lines)] // one step after the other
 pub fn open(opening: Opening<'_>) -> Result<Opened> {
     let Opening {
         dir,
@@ -168,19 +187,15 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
     let ring = match files.is_new() || files.is_clean {
         true => Left::Nothing,
-        false => ring(&RunBefore {
-            store,
-            epoch,
-            opened: last.opened,
-            durable_max: decide::durable_max(&last),
-        })
-        .map_err(|error| Error::io("open ring", error))?,
+        false => ring(&RunBefore::of(store, epoch, &last))
+            .map_err(|error| Error::io("open ring", error))?,
     };
-    report.is_ring_refused = matches!(ring, Left::Refused);
-    let mut ring = match ring {
-        Left::Ring(ring) => Some(ring),
-        _ => None,
+    let (mut ring, is_refused) = match ring {
+        Left::Ring(ring) => (Some(ring), false),
+        Left::Refused => (None, true),
+        Left::Nothing => (None, false),
     };
+    report.is_ring_refused = is_refused;
     let known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
     let mut decided = decide(&files, &last, &shared, &clock, &known, &mut report)?;
     if !decided.is_ring_used {
@@ -215,8 +230,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     state.ring_records = options.ring_records;
     if let Some(ring) = &ring {
         state.ring_records = state.ring_records.max(ring.options().records_max);
-        report.ring_recovered = ring.count(decided.next);
-        report.ring_void = ring.end() - decided.next - report.ring_recovered;
+        report.count_ring(ring, decided.next);
         ring.note_opened(last.opened, decided.next);
     }
     let reach = state.reach;
@@ -250,10 +264,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         sealed_bytes: 0,
     };
     log.resume(&files, &decided)?;
-    log.begin(&files, report.damaged)?;
-    board.set(StreamCounter::RingRecovered, report.ring_recovered);
-    board.set(StreamCounter::RingVoid, report.ring_void);
-    board.set(StreamCounter::RingRefused, report.is_ring_refused.into());
+    log.begin(&files, &report)?;
     Ok(Opened {
         log,
         board,
@@ -351,14 +362,21 @@ impl Log {
     }
 
     /// Makes the new life durable; only then may anything be handed out or written.
-    fn begin(&mut self, files: &Files, damaged: u64) -> Result<()> {
+    fn begin(&mut self, files: &Files, report: &Report) -> Result<()> {
         self.board.set(StreamCounter::Life, self.life);
         self.board
             .set(StreamCounter::ActiveEnd, self.shared.end_word());
         self.board.set(StreamCounter::OpenedOffset, self.next);
         self.board.set(StreamCounter::NextOffset, self.next);
         self.board.set(StreamCounter::HeadOffset, self.durable_head);
-        self.board.set(StreamCounter::Corrupt, damaged);
+        for (counter, count) in [
+            (StreamCounter::Corrupt, report.damaged),
+            (StreamCounter::RingRecovered, report.ring_recovered),
+            (StreamCounter::RingVoid, report.ring_void),
+            (StreamCounter::RingRefused, report.is_ring_refused.into()),
+        ] {
+            self.board.set(counter, count);
+        }
         let mut written = self.checkpoint_as(false);
         for _ in 1..CHECKPOINT_TRIES {
             if written.is_err() {

@@ -162,6 +162,20 @@ fn memory(
         .storage
         .shared_behind(path, ring::FRONT_SIZE, Some(len - ring::FRONT_SIZE))
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    let parent = path
+        .parent()
+        .map(|parent| world.storage.open_dir(parent, false));
+    if let Some(parent) = parent
+        .transpose()?
+        .filter(|parent| parent.volatile().is_none())
+    {
+        drop(parent);
+        ::log::warn!(
+            "{}: {} does not lie in memory: the ring wears out a disk",
+            stream.name,
+            path.display()
+        );
+    }
     let shared = opened.log.shared();
     let head = RingHead {
         store: shared.store,

@@ -66,6 +66,37 @@ impl<'a> Known<'a> {
     }
 }
 
+impl<'a> Known<'a> {
+    /// The ring, if it goes on where the log ends. And where the log ends before its end: what was being
+    /// written when the process died is written again from the ring, from the first record on that is not
+    /// whole, or may not be on the medium; the segment is left there.
+    fn cut(
+        &self,
+        scanned: &Scanned,
+        active: Option<&StoredSegment>,
+        evidence: u64,
+        end: u64,
+    ) -> (Option<&'a Remains>, Option<u64>) {
+        let gaps = scanned.gaps.iter();
+        let gaps = gaps.filter(|(_, gap_end)| *gap_end > evidence);
+        let hole = gaps.map(|(start, _)| (*start).max(evidence)).min();
+        let is_good = active.is_none_or(|stored| stored.is_good);
+        // Also a hole at the very end: what is left of the record there would stand before the new one.
+        let cut = if is_good { hole } else { Some(evidence) };
+        let ring = self.ring;
+        let ring = ring.filter(|ring| cut.unwrap_or(end) <= ring.end());
+        (ring, cut.filter(|_| ring.is_some()))
+    }
+
+    /// What a hole above the evidence is.
+    fn reason_above(&self) -> Reason {
+        match self.is_exact {
+            true => Reason::NeverDurable,
+            false => Reason::Undecided,
+        }
+    }
+}
+
 /// Whether what stands on the board was written in this boot, and by a run of this store.
 pub(in crate::log) fn is_of_last_run(
     board: &Board,
@@ -122,26 +153,13 @@ pub(in crate::log) fn decide(
     };
     let evidence = mark.max(scanned.evidence.mark);
     let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
-    // What was being written when the process died is written again from its ring, from the first record
-    // on that is not whole: the segment is left there.
-    let cuts = scanned
-        .gaps
-        .iter()
-        .filter(|(_, gap_end)| *gap_end > evidence);
-    let cut = cuts.map(|(start, _)| (*start).max(evidence)).min();
-    let ring = known.ring.filter(|ring| cut.unwrap_or(end) <= ring.end());
-    let (end, is_cut) = match (ring, cut) {
-        (Some(_), Some(cut)) => (cut, true),
-        _ => (end, false),
-    };
-    let above = match known.is_exact {
-        true => Reason::NeverDurable,
-        false => Reason::Undecided,
-    };
+    let (ring, cut) = known.cut(&scanned, active, evidence, end);
+    let (end, is_cut) = cut.map_or((end, false), |cut| (cut, true));
     let wall_s = clock.stamp().wall_s();
     let mut ledger = shared.ledger();
+    let above = known.reason_above();
     for (start, gap_end) in scanned.gaps {
-        // Below the evidence it was durable once; above it nobody can tell, but for the board of this boot.
+        // Below the evidence it was durable once; above it the board of this boot tells, or nobody.
         for (from, to, reason) in [
             (start, gap_end.min(evidence), Reason::Damage),
             (start.max(evidence), gap_end.min(end), above),
@@ -169,16 +187,17 @@ pub(in crate::log) fn decide(
         Some(_) => end,
         None => next_offset(files, last, end),
     };
-    let holes = ring.map_or_else(Vec::new, |ring| ring.holes(end));
-    for skipped in holes.into_iter().chain([end..next]) {
+    let mut skipped = ring.map_or_else(Vec::new, |ring| ring.holes(end));
+    skipped.push(end..next);
+    skipped.iter().for_each(|range| {
         ledger.add(Loss {
-            start: skipped.start,
-            end: skipped.end,
+            start: range.start,
+            end: range.end,
             count: 0,
             wall_s,
             reason: Reason::NeverDurable,
         });
-    }
+    });
     drop(ledger);
     for (offset, source) in scanned.sources {
         if offset >= end {
@@ -190,7 +209,9 @@ pub(in crate::log) fn decide(
     report.unreadable = scanned.evidence.unreadable;
     let is_usable =
         active.is_some_and(|stored| stored.is_good) && report.unreadable == 0 && !is_cut;
-    let is_fresh = scanned.evidence.end_slot <= HEADER_COPIES;
+    // What it holds is written again, to a segment of the same base.
+    let is_cut_whole = is_cut && active.is_some_and(|stored| end <= stored.segment.base);
+    let is_fresh = is_cut_whole || scanned.evidence.end_slot <= HEADER_COPIES;
     let resume = active
         .filter(|_| is_usable)
         .map(|_| scanned.evidence.end_slot);
@@ -199,7 +220,7 @@ pub(in crate::log) fn decide(
         next,
         life,
         resume,
-        is_fresh: is_fresh && report.unreadable == 0,
+        is_fresh: is_fresh && (is_cut_whole || report.unreadable == 0),
         is_ring_used: ring.is_some(),
     })
 }
