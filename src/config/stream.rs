@@ -324,7 +324,6 @@ impl Buffer {
         let media = [("disk", Medium::Disk), ("memory", Medium::Memory)];
         let medium =
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
-        let is_ring_shared = Self::read_ring(object, medium)?;
         only(object, "reserve", &[("none", 0), ("all", 1)], 0)?;
         let max_age = take(object, "maxAgeSecs")
             .map(|node| node.number(1..=AGE_SECS_MAX))
@@ -392,7 +391,7 @@ impl Buffer {
             min_free_bytes,
             volatile: Self::read_volatile(object, medium)?,
             strict,
-            is_ring_shared,
+            is_ring_shared: Self::read_ring(object, medium)?,
         };
         finish(object.take())?;
         Ok(this)
@@ -414,14 +413,12 @@ impl Buffer {
     }
 
     fn read_ring(object: &mut Option<Object<'_>>, medium: Medium) -> Result<bool> {
-        let Some(node) = take(object, "ring") else {
-            return Ok(false);
-        };
-        match (node.word(&[("private", false), ("shared", true)])?, medium) {
-            (true, Medium::Memory) => {
+        let words = [("private", false), ("shared", true)];
+        match take(object, "ring").map(|node| (node.word(&words), node)) {
+            Some((Ok(true), node)) if medium == Medium::Memory => {
                 Err(node.error("must be \"private\" where buffer.type is \"memory\""))
             }
-            (is_shared, _) => Ok(is_shared),
+            word => word.map_or(Ok(false), |(word, _)| word),
         }
     }
 
