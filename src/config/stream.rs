@@ -37,11 +37,7 @@ pub const BATCH_BYTES: u32 = 4 << 20;
 /// The largest numbers that are accepted. Beyond them something is meant that this is not made for.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const DISK_BYTES_MAX: u64 = 1 << 46;
-const MEMORY_BYTES_MAX: u64 = if cfg!(target_pointer_width = "64") {
-    1 << 36
-} else {
-    1 << 30
-};
+const MEMORY_BYTES_MAX: u64 = 1 << if usize::BITS == 64 { 36 } else { 30 };
 const AGE_SECS_MAX: u64 = 100 * 366 * 86_400;
 const RING_RECORDS_MAX: u32 = 1 << 25;
 const BATCH_RECORDS_MAX: u32 = 100_000;
