@@ -299,5 +299,6 @@ impl Remains {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+// Miri maps no files.
+#[cfg(all(test, not(loom), not(miri)))]
 mod tests;
