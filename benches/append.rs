@@ -197,6 +197,47 @@ fn paced(path: &Path, rate: u64, record_len: usize, seconds: f64) {
     );
 }
 
+/// What one append costs, with the ring in memory of the process and in shared memory, in turns; the ring is
+/// never half full, so the syncer sleeps meanwhile.
+fn rings(path: &Path, seconds: f64) {
+    const BURST: u32 = 5000;
+    let payload = [9u8; 100];
+    let gate = Gate::default();
+    let engines = ["private", "shared"].map(|ring| {
+        let buffer = format!(r#""ring": "{ring}", "fsyncIntervalMs": 60000"#);
+        (ring, engine(&path.join(ring), &buffer, &gate))
+    });
+    let streams = engines
+        .each_ref()
+        .map(|(_, engine)| engine.stream("bench").unwrap());
+    let mut times = [Vec::new(), Vec::new()];
+    let (start, mut round) = (Instant::now(), 0);
+    // The first laps touch the memory and make the first segments.
+    while round < 40 || start.elapsed().as_secs_f64() < seconds {
+        for (stream, times) in streams.iter().zip(&mut times) {
+            let start = Instant::now();
+            for _ in 0..BURST {
+                append(stream, &payload);
+            }
+            if round >= 10 {
+                times.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(BURST));
+            }
+            stream.flush(Duration::from_secs(60)).unwrap();
+        }
+        round += 1;
+    }
+    for ((ring, _), times) in engines.iter().zip(&mut times) {
+        times.sort_by(f64::total_cmp);
+        println!(
+            "{ring} ring: {:.1} ns an append (least {:.1}, p99 {:.1}), {} bursts of {BURST}",
+            times[times.len() / 2],
+            times[0],
+            times[times.len() * 99 / 100],
+            times.len()
+        );
+    }
+}
+
 fn main() {
     let args: Vec<String> = std::env::args()
         .skip(1)
@@ -221,6 +262,10 @@ fn main() {
         let sync_more = Duration::from_millis(sync_more_ms);
         let path = path.join(at.to_string());
         cadence(&path, per_sync, payload_len, sync_more, seconds);
+        let _ = std::fs::remove_dir_all(&path);
+    }
+    if only.is_none_or(|only| only == cases.len()) {
+        rings(&path.join("rings"), seconds);
         let _ = std::fs::remove_dir_all(&path);
     }
     if only.is_some() {

@@ -35,7 +35,7 @@ pub const INTERVALS_MAX: usize = 8;
 /// The longest text of an error on the board, in bytes; what is longer is cut.
 pub const ERROR_TEXT_MAX: usize = 160;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x03");
 const HEADER_WORDS: usize = 8;
 /// Where the header counts refused records: many producers write it, so it shares its cache line with
 /// words that are written once.
@@ -111,6 +111,12 @@ counters! {
         DeadLetters,
         /// Dead letters that their own quota dropped.
         DeadLettersDropped,
+        /// Records that the open found in the ring of a process that died.
+        RingRecovered,
+        /// Offsets in that ring that were claimed and never committed.
+        RingVoid,
+        /// Rings that the open refused.
+        RingRefused,
     }
 }
 

@@ -16,6 +16,7 @@ use crc32fast::Hasher;
 mod checkpoint;
 mod page;
 mod record;
+mod ring;
 mod segment;
 
 pub use checkpoint::{
@@ -24,6 +25,7 @@ pub use checkpoint::{
 };
 pub use page::{PAGE_BODY_SIZE, PAGE_HEADER_SIZE, PageHeader};
 pub use record::{RECORD_HEADER_SIZE, RecordHeader, Seal, record_size};
+pub use ring::{RING_FORMAT, RING_HEAD_SIZE, RingHead};
 pub use segment::{HEADER_COPIES, NAME_LEN_MAX, PAGES_MIN, SEGMENT_HEADER_SIZE, SegmentHeader};
 
 pub use crate::storage::PAGE_SIZE;

@@ -52,10 +52,11 @@ pub use edit::{Editor, note_done};
 pub use geometry::{BUDGET_MIN, Geometry, OVERHEAD, Options, SEGMENT_SIZE_MIN, SEGMENTS_MAX};
 pub use ledger::Ledger;
 pub use locate::{Locator, Spot};
-pub use open::{LOCK_NAME, Opened, Opening, Report, open};
+pub use open::{LOCK_NAME, Opened, Opening, Report, RunBefore, open};
 pub use reader::{Ended, Gap, Reader};
 pub use shared::Shared;
 use sources::Sources;
+pub use sources::put as put_source;
 use spare::Spare;
 pub use spare::{RESERVE_SYNC_SIZE, STEP_SIZE};
 pub use view::{Summary, View, board_in};
@@ -171,6 +172,24 @@ impl Log {
         }
         self.unprepared += record.body.len() as u64;
         self.next = record.offset + 1;
+        Ok(())
+    }
+
+    /// The offsets up to `to` hold nothing, as the ledger says: the next record has that one.
+    pub fn skip(&mut self, to: u64) -> Result<(), Trouble> {
+        assert_eq!(
+            self.shared.ledger().covered(self.next, to),
+            to - self.next,
+            "what is skipped is in the ledger"
+        );
+        // In a segment that is full, or given up, there is no page to be closed.
+        if self.fits(0)
+            && let Some(writer) = &mut self.writer
+            && let Err(error) = writer.skip(to)
+        {
+            return Err(self.poison("write segment", error));
+        }
+        self.next = to;
         Ok(())
     }
 

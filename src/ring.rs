@@ -47,17 +47,20 @@ mod batch;
 mod cells;
 mod consumer;
 pub mod order;
+pub mod remains;
 
 use cells::Cells;
 pub use consumer::{Consumer, Taken};
 use order::Spot;
+pub use remains::{Left, Remains};
 
 /// The smallest and the largest ring, in bytes. The model's rings are far smaller, to be checked at all.
 pub const SIZE_MIN: u32 = if cfg!(loom) { 64 } else { 4096 };
 /// See [`SIZE_MIN`].
 pub const SIZE_MAX: u32 = 1 << 30;
-/// What lies in front of slots and records, in bytes: claim, released, and nothing else.
-pub const HEADER_SIZE: usize = cells::HEADER_LEN;
+/// What is never shared of a ring's memory, in bytes, at its start: the claim. Where it is zeros again, the
+/// ring is closed.
+pub const FRONT_SIZE: usize = cells::FRONT_LEN;
 /// What a record takes in the ring besides its body, before it is rounded up to 8.
 pub const HEADER_LEN: usize = 16;
 
@@ -124,6 +127,8 @@ const POISONED: u64 = 2;
 const OPEN: u64 = 4;
 /// In a slot, beside a position that is a multiple of 8: a slot of zeros says nothing.
 const COMMITTED: u64 = 1;
+/// In a slot: its producer died between claim and commit, so there is no record of that number.
+const VOID: u64 = 2;
 const FLAGS: u32 = 7;
 
 const _: () = assert!(HEADER_LEN.is_multiple_of(8));
@@ -135,7 +140,6 @@ impl Ring {
     }
 
     /// A ring on zeroed memory of [`Ring::memory_len`] bytes, and its one consumer. `waker` wakes it.
-    /// Where the first [`HEADER_SIZE`] bytes of it are zero again, the ring is closed.
     pub fn new(memory: Memory, options: Options, waker: Arc<Waker>) -> (Arc<Self>, Consumer) {
         assert!(options.size.is_power_of_two() && options.size >= SIZE_MIN);
         assert!(options.size <= SIZE_MAX && options.records_max > 0);
@@ -143,11 +147,22 @@ impl Ring {
             options.body_len_max <= options.size / 4,
             "a record is at most a quarter"
         );
+        let claim = pack(0, low(options.first_offset));
+        Self::begin(memory, options, 0, claim, waker)
+    }
+
+    /// A ring on memory whose slots and records say what lies between `released`, a position, and the claim.
+    fn begin(
+        memory: Memory,
+        options: Options,
+        released: u32,
+        claim: u64,
+        waker: Arc<Waker>,
+    ) -> (Arc<Self>, Consumer) {
         let cells = Cells::new(memory, options.size, slot_count(options.records_max));
         cells.released_offset().store(options.first_offset, Relaxed);
-        cells
-            .claim()
-            .store(pack(0, low(options.first_offset)) | OPEN, Release);
+        cells.released_position().store(released, Relaxed);
+        cells.claim().store(claim | OPEN, Release);
         let ring = Arc::new(Self {
             cells,
             options,
@@ -321,7 +336,11 @@ impl Ring {
         // A released offset that is too new would be above the claim, so it is read first.
         loop {
             let first = self.cells.released_offset().load(Acquire);
-            let (_, number) = unpack(self.cells.claim().load(Acquire));
+            let claim = self.cells.claim().load(Acquire);
+            if claim == 0 {
+                return first; // It is the parent's, and this process has no part in it.
+            }
+            let (_, number) = unpack(claim);
             let records = number.wrapping_sub(low(first));
             if records <= self.options.records_max {
                 return first + u64::from(records);
@@ -332,6 +351,11 @@ impl Ring {
     /// Whether a parent has opened it that forked this process: then it is closed here, for ever.
     pub fn is_inherited(&self) -> bool {
         self.cells.claim().load(Relaxed) & u64::from(FLAGS) == 0
+    }
+
+    /// Closes it in each process that is forked from this one. Linux has it since 4.14.
+    pub fn wipe_on_fork(&self) -> std::io::Result<()> {
+        self.cells.wipe_on_fork()
     }
 
     /// Takes no record from now on. What was claimed before is still taken by the consumer.

@@ -43,6 +43,12 @@ pub trait Storage: Send + Sync {
     /// missing or of another length. It does not outlive the boot.
     fn shared(&self, path: &Path, len: usize) -> io::Result<Memory>;
 
+    /// `front` bytes of this process, and behind them memory that other processes can map by `path`: with
+    /// `len` so many zero bytes, in the place of whatever had that path; without it what is there, as long
+    /// as it is. All of it is there to be written: where memory runs out, it runs out here. It outlives the
+    /// process and not the boot. Both parts are whole pages.
+    fn shared_behind(&self, path: &Path, front: usize, len: Option<usize>) -> io::Result<Memory>;
+
     /// Opens shared memory that another process made, as long as it is.
     fn shared_by_other(&self, path: &Path) -> io::Result<Memory>;
 }

@@ -103,10 +103,9 @@ pub struct Stream {
 impl Stream {
     /// A stream whose ring starts at the log's next offset.
     pub fn new(ring: Consumer, log: Log, board: Arc<Board>, options: Options) -> Self {
-        assert_eq!(
-            ring.offset(),
-            log.next(),
-            "the ring goes on where the log ends"
+        assert!(
+            ring.offset() >= log.next(),
+            "the ring goes on where the log ends, or behind what was never committed"
         );
         Self {
             ring,
@@ -184,7 +183,7 @@ impl Stream {
     }
 
     fn drain_and_commit(&mut self, now: Mono, clock: &dyn Clock) -> Result<(), Trouble> {
-        let drained = self.drain(clock);
+        let drained = drain(&mut self.ring, &mut self.log, clock);
         let is_left = match drained {
             Err(Trouble::Failed(..)) => return drained.map(|_| ()),
             Err(Trouble::Full) => false,
@@ -208,44 +207,6 @@ impl Stream {
         }
         self.log.prepare()?;
         drained.map(|_| ())
-    }
-
-    /// Appends all committed records of the ring to the log, up to the end of the active segment: what it
-    /// takes is made durable and leaves the ring before another is begun, which takes syncs of its own.
-    /// True when that is why it ended.
-    fn drain(&mut self, clock: &dyn Clock) -> Result<bool, Trouble> {
-        let stamp = clock.stamp();
-        let mut done = Ok(());
-        // What is claimed from now on is for the next turn, so that producers fill one part of the ring
-        // while the other is synced.
-        let end = self.ring.ring().next_offset();
-        let log = &mut self.log;
-        let mut is_left = false;
-        while done.is_ok() && !is_left && self.ring.offset() < end {
-            let taken = self.ring.take(|record| {
-                // After a failure the ring gives again what has become durable before it.
-                if record.offset < log.next() {
-                    return true;
-                }
-                if log.is_dirty() && !log.fits(record.body.len()) {
-                    is_left = true;
-                    return false;
-                }
-                let draft = Draft {
-                    offset: record.offset,
-                    time_ms: record.time_ms,
-                    extra_len: record.extra_len,
-                    key_len: record.key_len,
-                    body: record.body,
-                };
-                done = log.append(&draft, stamp);
-                done.is_ok()
-            });
-            if taken.is_none() {
-                break;
-            }
-        }
-        done.map(|()| is_left)
     }
 
     fn checkpoint_if_due(&mut self, now: Mono, is_closing: bool) -> Result<(), Trouble> {
@@ -328,6 +289,70 @@ impl Stream {
         };
         self.ring.fall_asleep(how, self.log.durable())
     }
+}
+
+/// Appends all committed records of the ring to the log, up to the end of the active segment: what it
+/// takes is made durable and leaves the ring before another is begun, which takes syncs of its own. True
+/// when that is why it ended.
+fn drain(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> Result<bool, Trouble> {
+    let stamp = clock.stamp();
+    let mut done = Ok(());
+    // What is claimed from now on is for the next turn, so that producers fill one part of the ring
+    // while the other is synced.
+    let end = ring.ring().next_offset();
+    let mut is_left = false;
+    while done.is_ok() && !is_left && ring.offset() < end {
+        let taken = ring.take(|record| {
+            // After a failure the ring gives again what has become durable before it.
+            if record.offset < log.next() {
+                return true;
+            }
+            if log.is_dirty() && !log.fits(record.body.len()) {
+                is_left = true;
+                return false;
+            }
+            let draft = Draft {
+                offset: record.offset,
+                time_ms: record.time_ms,
+                extra_len: record.extra_len,
+                key_len: record.key_len,
+                body: record.body,
+            };
+            // A former process died before it had committed what lies between.
+            if record.offset > log.next() {
+                done = log.skip(record.offset);
+            }
+            if done.is_ok() {
+                done = log.append(&draft, stamp);
+            }
+            done.is_ok()
+        });
+        if taken.is_none() {
+            break;
+        }
+    }
+    done.map(|()| is_left)
+}
+
+/// Makes everything durable that a ring holds which nobody appends to. False: it could not be done now, and
+/// the rest is still in the ring.
+pub fn drain_all(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> bool {
+    while ring.queued() > 0 {
+        let drained = drain(ring, log, clock);
+        let committed = match &drained {
+            Ok(true) => log.commit_and_leave(),
+            Err(Trouble::Failed(..)) => Ok(()),
+            _ => log.commit(),
+        };
+        if !matches!(drained, Err(Trouble::Failed(..))) && committed.is_ok() {
+            ring.release();
+        }
+        if drained.is_err() || committed.is_err() {
+            ring.rewind();
+            return false;
+        }
+    }
+    true
 }
 
 /// Serves the streams of a device.

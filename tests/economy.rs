@@ -64,6 +64,7 @@ fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
         },
         cursors: &[("file".try_into().unwrap(), false)],
         board: &board,
+        ring: &|_| Ok(ring::Left::Nothing),
         pid: 1,
     })
     .unwrap();

@@ -42,10 +42,22 @@ fn in_child(child: impl FnOnce() -> u8) -> u8 {
 /// alone, and the parent goes on as if nothing had been.
 #[test]
 fn a_forked_child_gets_err_closed_and_leaves_the_store_alone() {
-    let scratch = Scratch::new("fork");
-    let stream = r#"{"name": "telemetry", "sink": {"type": "none"},
-        "buffer": {"fsyncIntervalMs": 3600000}}"#;
-    let engine = Engine::open(&scratch.config(stream)).unwrap();
+    fork_with("private");
+}
+
+/// The ring's memory is the child's too then, but not the page with the claim.
+#[test]
+fn a_forked_child_gets_err_closed_from_a_shared_ring() {
+    fork_with("shared");
+}
+
+fn fork_with(ring: &str) {
+    let scratch = Scratch::new(&format!("fork-{ring}"));
+    let stream = format!(
+        r#"{{"name": "telemetry", "sink": {{"type": "none"}},
+        "buffer": {{"ring": "{ring}", "fsyncIntervalMs": 3600000}}}}"#
+    );
+    let engine = Engine::open(&scratch.config(&stream)).unwrap();
     let stream = engine.stream("telemetry").unwrap();
     for n in 0..10 {
         assert_eq!(stream.append(b"", n, b"parent").unwrap(), n);

@@ -64,12 +64,22 @@ fn here() -> u64 {
 /// handle), within a bound.
 #[test]
 fn records_go_all_the_way_without_an_allocation() {
+    go_all_the_way("private");
+}
+
+/// A shared ring costs no more.
+#[test]
+fn with_a_shared_ring_nothing_allocates_either() {
+    go_all_the_way("shared");
+}
+
+fn go_all_the_way(ring: &str) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new("no-alloc");
     let out = scratch.join("out.ndjson");
     let stream = format!(
         r#"{{"name": "telemetry", "batch": {{"maxLatencyMs": 5}},
-            "buffer": {{"fsyncIntervalMs": 20, "checkpointMs": 50}},
+            "buffer": {{"ring": "{ring}", "fsyncIntervalMs": 20, "checkpointMs": 50}},
             "sink": {{"type": "file", "path": "{}", "maxFileBytes": 0, "fsync": "never"}}}}"#,
         out.display()
     );

@@ -54,7 +54,17 @@ fn writer(path: &Path, is_over: Arc<AtomicBool>, mut random: Random) -> JoinHand
 /// nothing missing, no line in two.
 #[test]
 fn a_file_is_read_exactly_once_through_any_number_of_kills() {
-    let setup = Setup::new("resume", NO_SINK, "", RESUME);
+    read_through_kills("resume", "");
+}
+
+/// The same where a line that was accepted outlives the kill, in the ring only.
+#[test]
+fn with_a_shared_ring_a_file_is_read_exactly_once_too() {
+    read_through_kills("resume-shared", r#", "ring": "shared""#);
+}
+
+fn read_through_kills(name: &str, buffer: &str) {
+    let setup = Setup::new(name, NO_SINK, buffer, RESUME);
     let lines = setup.scratch.write("lines", "");
     let mut random = Random::new(seed(1));
     let is_over = Arc::new(AtomicBool::new(false));

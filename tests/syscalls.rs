@@ -11,6 +11,8 @@ use forebay::Engine;
 
 /// Set for the child: where its files lie.
 const CHILD: &str = "FOREBAY_SYSCALLS_CHILD";
+/// And where its ring lies.
+const RING: &str = "FOREBAY_SYSCALLS_RING";
 const APPENDS: u64 = 1_000_000;
 /// Of the syncer, for each MiB that it writes at full speed: writes of 256 KiB, the same in zeros while
 /// segments are new, a sync for each half of the ring, headers, and waiting.
@@ -48,8 +50,11 @@ fn child() {
         return;
     };
     let scratch = std::mem::ManuallyDrop::new(Scratch(PathBuf::from(dir)));
-    let stream = r#"{"name": "telemetry", "sink": {"type": "none"}}"#;
-    let engine = Engine::open(&scratch.config(stream)).unwrap();
+    let ring = std::env::var(RING).unwrap();
+    let stream = format!(
+        r#"{{"name": "telemetry", "sink": {{"type": "none"}}, "buffer": {{"ring": "{ring}"}}}}"#
+    );
+    let engine = Engine::open(&scratch.config(&stream)).unwrap();
     let stream = engine.stream("telemetry").unwrap();
     let payload = [7u8; 100];
     let append = || {
@@ -115,13 +120,24 @@ fn trace_of(dir: &Path, thread: u64) -> String {
 /// records durable is `fdatasync`.
 #[test]
 fn append_calls_the_kernel_only_to_wake_a_sleeping_syncer() {
-    let scratch = Scratch::new("syscalls");
+    count_calls("private");
+}
+
+/// The same with a ring that others can map.
+#[test]
+fn a_shared_ring_makes_no_more_calls() {
+    count_calls("shared");
+}
+
+fn count_calls(ring: &str) {
+    let scratch = Scratch::new(&format!("syscalls-{ring}"));
     let traced = Command::new("strace")
         .args(["-ff", "-qq", "-s", "64", "-o"])
         .arg(scratch.join("trace"))
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--test-threads", "1"])
         .env(CHILD, &scratch.0)
+        .env(RING, ring)
         .output()
         .expect("strace is needed for this test");
     let output = String::from_utf8_lossy(&traced.stdout);

@@ -157,7 +157,9 @@ fn buffer(buffer: &Buffer) -> String {
         ring_bytes,
         max_record_bytes,
         volatile,
+        is_ring_shared,
     } = buffer;
+    let ring = if *is_ring_shared { "shared" } else { "private" };
     let place = match medium {
         Medium::Disk => ("path", template(path.display())),
         Medium::Memory => ("type", word("memory")),
@@ -195,6 +197,7 @@ fn buffer(buffer: &Buffer) -> String {
         ),
         ("fsyncIntervalMs", millis(*fsync_interval)),
         ("syncTimeoutMs", millis(*sync_timeout)),
+        ("ring", word(ring)),
         ("checkpointMs", millis(*checkpoint_interval)),
         (
             "io",

@@ -33,11 +33,7 @@ pub const RING_BYTES: u32 = 4 << 20;
 /// The largest numbers that are accepted. Beyond them something is meant that this is not made for.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const DISK_BYTES_MAX: u64 = 1 << 46;
-const MEMORY_BYTES_MAX: u64 = if cfg!(target_pointer_width = "64") {
-    1 << 36
-} else {
-    1 << 30
-};
+const MEMORY_BYTES_MAX: u64 = 1 << if usize::BITS == 64 { 36 } else { 30 };
 const AGE_SECS_MAX: u64 = 100 * 366 * 86_400;
 const RING_RECORDS_MAX: u32 = 1 << 25;
 
@@ -64,7 +60,7 @@ pub enum Medium {
     /// In a directory.
     #[default]
     Disk,
-    /// In the memory of the process, with which it ends.
+    /// In the process's memory, with which it ends.
     Memory,
 }
 
@@ -145,6 +141,8 @@ pub struct Buffer {
     pub volatile: Volatile,
     /// Do not open a store in which damage is found.
     pub strict: bool,
+    /// The ring lies in shared memory, which outlives the process.
+    pub is_ring_shared: bool,
 }
 
 impl StreamConfig {
@@ -319,7 +317,6 @@ impl Buffer {
         let media = [("disk", Medium::Disk), ("memory", Medium::Memory)];
         let medium =
             take(object, "type").map_or(Ok(Medium::default()), |node| node.word(&media))?;
-        only(object, "ring", &[("private", 0), ("shared", 1)], 0)?;
         let words = [("none", false), ("all", true)];
         let reserves_all = word_for(object, "reserve", &words, medium, (true, "\"none\""))?;
         let max_age = take(object, "maxAgeSecs")
@@ -389,6 +386,7 @@ impl Buffer {
             reserves_all,
             volatile: Self::read_volatile(object, medium)?,
             strict,
+            is_ring_shared: Self::read_ring(object, medium)?,
         };
         finish(object.take())?;
         Ok(this)
@@ -406,6 +404,16 @@ impl Buffer {
             (Some(node), Medium::Memory) => {
                 Err(node.error("must be absent where buffer.type is \"memory\""))
             }
+        }
+    }
+
+    fn read_ring(object: &mut Option<Object<'_>>, medium: Medium) -> Result<bool> {
+        let words = [("private", false), ("shared", true)];
+        match take(object, "ring").map(|node| (node.word(&words), node)) {
+            Some((Ok(true), node)) if medium == Medium::Memory => {
+                Err(node.error("must be \"private\" where buffer.type is \"memory\""))
+            }
+            word => word.map_or(Ok(false), |(word, _)| word),
         }
     }
 

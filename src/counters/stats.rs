@@ -173,6 +173,12 @@ stats! {
         dead_letters_total "deadLettersTotal",
         /// Dead letters that had to go because their log was full.
         dead_letters_dropped_total "deadLettersDroppedTotal",
+        /// Records that the open found in the ring of a process that died, and that are not lost.
+        ring_recovered_total "ringRecoveredTotal",
+        /// Offsets that such a process had claimed and never committed: no append returned them.
+        ring_void_total "ringVoidTotal",
+        /// Rings that the open refused: of another boot, version or store, or not the last run's.
+        ring_refused_total "ringRefusedTotal",
     }
     /// The worst of its sinks' health.
     pub health: Health,
@@ -227,7 +233,9 @@ impl Board {
         let head_offset = self.get(S::HeadOffset);
         let since = self.get(S::UncommittedSinceMs);
         let mut stats = Stats {
-            appended_total: next_offset.saturating_sub(self.get(S::OpenedOffset)),
+            appended_total: next_offset
+                .saturating_sub(self.get(S::OpenedOffset))
+                .saturating_sub(self.get(S::RingRecovered) + self.get(S::RingVoid)),
             disk_bytes: self.get(S::DiskBytes),
             next_offset,
             queued: next_offset.saturating_sub(durable_offset),
@@ -250,6 +258,9 @@ impl Board {
             events_lost_total: self.events_lost(),
             dead_letters_total: self.get(S::DeadLetters),
             dead_letters_dropped_total: self.get(S::DeadLettersDropped),
+            ring_recovered_total: self.get(S::RingRecovered),
+            ring_void_total: self.get(S::RingVoid),
+            ring_refused_total: self.get(S::RingRefused),
             dropped_quota: self.get(S::DroppedUnread),
             dropped_age: self.get(S::ExpiredUnread),
             ..Stats::default()

@@ -12,15 +12,15 @@ use crate::cursor::Cursor;
 use crate::error::{Code, Error, Result};
 use crate::exporter::{self, Exporter};
 use crate::format::StoreId;
-use crate::log::{self, Opening, Reader};
-use crate::ring::{self, Ring};
+use crate::log::{self, Opening, Reader, RunBefore};
 use crate::segment::Io;
 use crate::sink::Sink;
-use crate::storage::{Dir, Memory, default_run_dir, ram_dir};
+use crate::storage::{Dir, default_run_dir, ram_dir};
 use crate::syncer::{self, LetterBox, Syncer};
 use crate::watermark::Waker;
 
 mod letters;
+mod rings;
 
 /// An engine whose threads have not started. Whoever drives it calls `step` of its parts.
 #[derive(Default)]
@@ -109,24 +109,31 @@ fn add(
         .map(|(sink, _)| (sink.name.clone(), sink.starts_newest))
         .collect();
     let board = |store: StoreId| open_board(&(place.board)(store), world);
-    let opened = log::open(Opening {
+    let left = |before: &RunBefore| {
+        let path = place.ring.as_ref().map(|path| path(before.store));
+        rings::left_by(before, path.as_deref(), world)
+    };
+    let mut opened = log::open(Opening {
         dir: Arc::clone(&place.dir),
         lock_dir: place.lock_dir,
         clock: Arc::clone(&world.clock),
         options: log_options(stream),
         cursors: &cursors,
         board: &board,
+        ring: &left,
         pid: std::process::id(),
     })
     .map_err(|error| in_place(stream, error))?;
     ::log::info!("{}: opened: {:?}", stream.name, opened.report);
 
     let device = device_of(devices, number);
-    let (ring, consumer) = new_ring(stream, opened.log.next(), &device.waker)?;
     let shared = Arc::clone(opened.log.shared());
+    let path = place.ring.as_ref().map(|path| path(shared.store));
+    let rings = rings::open(stream, &mut opened, path.as_deref(), world, &device.waker)?;
     assembly.streams.push(Stream::new(
         &stream.name,
-        ring,
+        rings.ring,
+        rings.sources,
         Arc::clone(&shared),
         Arc::clone(&opened.board),
         Arc::clone(&world.clock),
@@ -170,7 +177,7 @@ fn add(
     let mut watch = StreamWatch::new(teller.clone(), budget);
     let clock = Arc::clone(&world.clock);
     assembly.tellers.push(teller);
-    let mut served = syncer::Stream::new(consumer, opened.log, opened.board, options);
+    let mut served = syncer::Stream::new(rings.consumer, opened.log, opened.board, options);
     if let Some(letters) = letters {
         served = served.with_letters(letters);
     }
@@ -211,15 +218,21 @@ struct Place {
     lock_dir: Arc<dyn Dir>,
     /// The path of the board.
     board: Box<dyn Fn(StoreId) -> PathBuf>,
+    /// The path of the ring, where it may be shared.
+    ring: Option<Box<dyn Fn(StoreId) -> PathBuf>>,
 }
 
 /// A store in a directory, whose board is named by its id.
 fn on_disk(stream: &StreamConfig, run_dir: Option<&Path>, world: &World) -> Result<Place> {
     let dir = open_dir(stream, world)?;
     let run_dir = is_there(run_dir)?.to_owned();
+    let ring_dir = run_dir.clone();
     Ok(Place {
         lock_dir: Arc::clone(&dir),
         dir,
+        ring: Some(Box::new(move |store| {
+            ring_dir.join(format!("{store}.ring"))
+        })),
         board: Box::new(move |store| run_dir.join(format!("{store}.board"))),
     })
 }
@@ -237,6 +250,7 @@ fn in_memory(stream: &StreamConfig, run_dir: Option<&Path>, world: &World) -> Re
         dir: ram_dir(stream.buffer.max_disk_bytes),
         lock_dir,
         board: Box::new(move |_| path.join("board")),
+        ring: None,
     })
 }
 
@@ -291,26 +305,6 @@ fn log_options(stream: &StreamConfig) -> log::Options {
         ring_records: buffer.max_buffered_records,
         body_len_max: buffer.max_record_bytes,
     }
-}
-
-fn new_ring(
-    stream: &StreamConfig,
-    first_offset: u64,
-    waker: &Arc<Waker>,
-) -> Result<(Arc<Ring>, ring::Consumer)> {
-    let size = stream.buffer.ring_bytes;
-    let memory = Memory::private(Ring::memory_len(size, stream.buffer.max_buffered_records));
-    let memory = memory.map_err(|error| Error::io("allocate the ring", error))?;
-    if let Err(error) = memory.wipe_on_fork(ring::HEADER_SIZE) {
-        ::log::debug!("a forked child would append to a ring that nobody empties: {error}");
-    }
-    let options = ring::Options {
-        size,
-        records_max: stream.buffer.max_buffered_records,
-        body_len_max: stream.buffer.max_record_bytes,
-        first_offset,
-    };
-    Ok(Ring::new(memory, options, Arc::clone(waker)))
 }
 
 type NewExporter = (Exporter, Arc<Waker>, Arc<exporter::Orders>);

@@ -8,6 +8,7 @@ use crate::clock::{Clock, Mono};
 use crate::config::{Buffer, Fsync, OnFull};
 use crate::counters::{Board, Stats};
 use crate::error::{Code, Error, Result};
+use crate::format::SourceEntry;
 use crate::log::Shared;
 use crate::record::Record;
 use crate::ring::{self, Refusal, Ring};
@@ -23,6 +24,8 @@ pub struct Stream(Arc<Core>);
 struct Core {
     name: String,
     ring: Arc<Ring>,
+    /// What the ring had of a run before, whose process died: not durable when this was opened.
+    sources: Vec<SourceEntry>,
     shared: Arc<Shared>,
     board: Arc<Board>,
     clock: Arc<dyn Clock>,
@@ -36,6 +39,7 @@ impl Stream {
     pub(super) fn new(
         name: &str,
         ring: Arc<Ring>,
+        sources: Vec<SourceEntry>,
         shared: Arc<Shared>,
         board: Arc<Board>,
         clock: Arc<dyn Clock>,
@@ -46,6 +50,7 @@ impl Stream {
         Self(Arc::new(Core {
             name,
             ring,
+            sources,
             shared,
             board,
             clock,
@@ -305,11 +310,14 @@ impl Stream {
     }
 
     /// The newest durable position in a source, as [`append_record`](Self::append_record) was given it:
-    /// where a producer goes on after a restart, with nothing twice and nothing missing.
+    /// where a producer goes on after a restart, with nothing twice and nothing missing. What a shared ring
+    /// had kept through a crash of the process counts, too.
     pub fn source_position(&self, source: &str) -> Option<Vec<u8>> {
-        let sources = self.0.shared.sources();
-        let entry = sources.iter().find(|entry| entry.name == source);
-        entry.map(|entry| entry.position.to_vec())
+        let durable = self.0.shared.sources();
+        let known = durable.iter().chain(&self.0.sources);
+        let known = known.filter(|entry| entry.name == source);
+        let newest = known.max_by_key(|entry| entry.offset);
+        newest.map(|entry| entry.position.to_vec())
     }
 
     /// Takes no more records.

@@ -5,12 +5,12 @@
 //! and the board is cleared behind it, so that the next open believes the checkpoint.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoints::{self, Checkpoints};
 use super::open::{Report, files, lock};
-use super::view::settle;
+use super::view::{board_named_in, board_path, settle};
 use super::{Reader, Shared};
 use crate::clock::Clock;
 use crate::counters::{Board, CURSORS_MAX, INTERVALS_MAX, Owner, Place};
@@ -66,7 +66,15 @@ impl Editor {
             is_clean: files.is_clean,
             ..Report::default()
         };
-        settle(&files, &checkpoint, &shared, &clock, &mut report)?;
+        let left = board_named_in(&*dir, &*storage);
+        settle(
+            &files,
+            &checkpoint,
+            &shared,
+            &clock,
+            left.as_ref(),
+            &mut report,
+        )?;
         let mut this = Self {
             lock,
             dir,
@@ -77,6 +85,14 @@ impl Editor {
             shared,
             next: report.next,
         };
+        if let Some(ring) = this.ring().filter(|_| !report.is_clean) {
+            let text = format!(
+                "the process that had it died, and what it took may wait in {}: the next engine takes \
+                 that over",
+                ring.display()
+            );
+            return Err(told(Code::Io, &text));
+        }
         this.take_over_board();
         Ok(this)
     }
@@ -125,13 +141,19 @@ impl Editor {
         Ok(())
     }
 
+    /// The shared ring of the last run, if it had one in this boot.
+    fn ring(&self) -> Option<PathBuf> {
+        self.board()?;
+        let name = format!("{}.ring", self.checkpoint.store);
+        let path = board_path(&*self.lock)?.with_file_name(name);
+        self.storage.shared_by_other(&path).ok()?;
+        Some(path)
+    }
+
     /// The board of the last run, if it is of this store and this boot.
     fn board(&self) -> Option<Board> {
-        let mut text = [0; 4096];
-        let len = self.lock.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(&text[..len]).ok()?;
-        let path = text.lines().nth(1).filter(|path| !path.is_empty())?;
-        let memory = self.storage.shared_by_other(Path::new(path)).ok()?;
+        let path = board_path(&*self.lock)?;
+        let memory = self.storage.shared_by_other(&path).ok()?;
         let board = Board::fits(&memory).then(|| Board::new(memory))?;
         let owner = board.owner()?;
         let is_ours = owner.store == self.checkpoint.store.0

@@ -78,7 +78,7 @@ impl Locator {
                 && !header.is_tail
                 && headers.last().is_none_or(|last| last.first <= header.first)
             {
-                headers.push(header);
+                headers.push(*header);
             }
         }
         headers

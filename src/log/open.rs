@@ -25,6 +25,7 @@ use crate::clock::{Clock, Mono};
 use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamCounter};
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, CursorEntry, FORMAT, SegmentHeader, StoreId};
+use crate::ring::{Left, Remains};
 use crate::segment::{self, Segment, SegmentWriter};
 use crate::storage::{Dir, File};
 use crate::watermark::seam::park;
@@ -33,7 +34,7 @@ pub(super) mod decide;
 pub(super) mod files;
 mod strict;
 
-use decide::{Decided, decide};
+use decide::{Decided, Known, decide};
 use files::{DeadFile, Files};
 
 /// The name of the lock file.
@@ -60,8 +61,34 @@ pub struct Opening<'a> {
     /// The board of the store with that id; what stands on it is used if it is of this boot. And a text
     /// for the lock file that says where the board is.
     pub board: &'a dyn Fn(StoreId) -> io::Result<(Board, String)>,
+    /// What the run before left in its ring, if that outlives the process. Asked for after a crash.
+    pub ring: &'a dyn Fn(&RunBefore) -> io::Result<Left>,
     /// The process that opens it.
     pub pid: u32,
+}
+
+/// What a store says of the run that had it before.
+#[derive(Clone, Copy, Debug)]
+pub struct RunBefore {
+    /// The store's id.
+    pub store: StoreId,
+    /// The store's epoch.
+    pub epoch: u64,
+    /// The offset at which it was opened.
+    pub opened: u64,
+    /// No offset at or above this one was ever announced as durable.
+    pub durable_max: u64,
+}
+
+impl RunBefore {
+    fn of(store: StoreId, epoch: u64, last: &Checkpoint) -> Self {
+        Self {
+            store,
+            epoch,
+            opened: last.opened,
+            durable_max: decide::durable_max(last),
+        }
+    }
 }
 
 /// A log that was opened.
@@ -72,6 +99,8 @@ pub struct Opened {
     pub board: Arc<Board>,
     /// What was found.
     pub report: Report,
+    /// The ring of the run before: it goes on where the log ends.
+    pub ring: Option<Remains>,
 }
 
 /// What opening a store has found.
@@ -97,6 +126,19 @@ pub struct Report {
     pub unreadable: u32,
     /// Segments in the store.
     pub segments: u32,
+    /// Records that the process before had accepted and not made durable, found in its ring.
+    pub ring_recovered: u64,
+    /// Offsets in that ring that were claimed and never committed.
+    pub ring_void: u64,
+    /// There was a ring that is not the last run's.
+    pub is_ring_refused: bool,
+}
+
+impl Report {
+    fn count_ring(&mut self, ring: &Remains, next: u64) {
+        self.ring_recovered = ring.count(next);
+        self.ring_void = ring.end() - next - self.ring_recovered;
+    }
 }
 
 /// Opens the log in a directory, or makes one.
@@ -105,6 +147,7 @@ pub struct Report {
 /// that was written last. Never fails because of what stands in the store, except when that is of a
 /// newer format, or damaged where that is not to be passed over ([`Options::is_strict`], which reads
 /// all of it); then nothing was touched.
+#[allow(clippy::too_many_lines)] // one step after the other
 pub fn open(opening: Opening<'_>) -> Result<Opened> {
     let Opening {
         dir,
@@ -113,6 +156,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         options,
         cursors,
         board,
+        ring,
         pid,
     } = opening;
     let mut geometry = Geometry::of(&options);
@@ -140,7 +184,23 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     geometry.budget_pages -= files.aside_pages.min(geometry.budget_pages / 4);
     files.order(last.head);
     let shared = Arc::new(files.shared(store, epoch));
-    let mut decided = decide(&files, &last, &shared, &clock, &mut report)?;
+    let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
+    let ring = match files.is_new() || files.is_clean {
+        true => Left::Nothing,
+        false => ring(&RunBefore::of(store, epoch, &last))
+            .map_err(|error| Error::io("open ring", error))?,
+    };
+    let (mut ring, is_refused) = match ring {
+        Left::Ring(ring) => (Some(ring), false),
+        Left::Refused => (None, true),
+        Left::Nothing => (None, false),
+    };
+    report.is_ring_refused = is_refused;
+    let known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
+    let mut decided = decide(&files, &last, &shared, &clock, &known, &mut report)?;
+    if !decided.is_ring_used {
+        report.is_ring_refused |= ring.take().is_some();
+    }
     if options.is_strict {
         strict::check(&files, &last, &decided, &shared, &clock)?;
     }
@@ -153,9 +213,10 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
     let life = decided.life + 1;
 
-    let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
     let places = places(cursors, &board, &last, &clock, store, &decided);
     sign(&board, store, epoch, &clock, pid, &places);
+    // Until the checkpoint is written, and the process may die before.
+    board.set(StreamCounter::DurableOffset, report.evidence);
     let board = Arc::new(board);
     write_lock(&*lock, pid, &place)?;
     let is_orphan = |entry: &&CursorEntry| places.iter().all(|(name, _)| *name != entry.name);
@@ -167,6 +228,11 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     state.reach = geometry.reach();
     state.opened = decided.next;
     state.ring_records = options.ring_records;
+    if let Some(ring) = &ring {
+        state.ring_records = state.ring_records.max(ring.options().records_max);
+        report.count_ring(ring, decided.next);
+        ring.note_opened(last.opened, decided.next);
+    }
     let reach = state.reach;
     shared.durable.advance(decided.next);
     let mut log = Log {
@@ -200,8 +266,13 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         sealed_bytes: 0,
     };
     log.resume(&files, &decided)?;
-    log.begin(&files, report.damaged)?;
-    Ok(Opened { log, board, report })
+    log.begin(&files, &report)?;
+    Ok(Opened {
+        log,
+        board,
+        report,
+        ring,
+    })
 }
 
 /// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured.
@@ -213,9 +284,7 @@ fn places(
     store: StoreId,
     decided: &Decided,
 ) -> Vec<(Name<CURSOR_NAME_MAX>, Place)> {
-    let is_of_last_run = board.owner().is_some_and(|owner| {
-        owner.store == store.0 && owner.epoch == last.epoch && owner.boot == clock.boot()
-    });
+    let is_of_last_run = decide::is_of_last_run(board, store, last, clock.boot());
     assert!(cursors.len() <= CURSORS_MAX, "the configuration is bounded");
     cursors
         .iter()
@@ -295,15 +364,21 @@ impl Log {
     }
 
     /// Makes the new life durable; only then may anything be handed out or written.
-    fn begin(&mut self, files: &Files, damaged: u64) -> Result<()> {
+    fn begin(&mut self, files: &Files, report: &Report) -> Result<()> {
         self.board.set(StreamCounter::Life, self.life);
         self.board
             .set(StreamCounter::ActiveEnd, self.shared.end_word());
         self.board.set(StreamCounter::OpenedOffset, self.next);
         self.board.set(StreamCounter::NextOffset, self.next);
-        self.board.set(StreamCounter::DurableOffset, self.next);
         self.board.set(StreamCounter::HeadOffset, self.durable_head);
-        self.board.set(StreamCounter::Corrupt, damaged);
+        for (counter, count) in [
+            (StreamCounter::Corrupt, report.damaged),
+            (StreamCounter::RingRecovered, report.ring_recovered),
+            (StreamCounter::RingVoid, report.ring_void),
+            (StreamCounter::RingRefused, report.is_ring_refused.into()),
+        ] {
+            self.board.set(counter, count);
+        }
         let mut written = self.checkpoint_as(false);
         for _ in 1..CHECKPOINT_TRIES {
             if written.is_err() {
@@ -313,6 +388,8 @@ impl Log {
         if let Err(super::Trouble::Failed(op, error)) = written {
             return Err(Error::io(op, error));
         }
+        // Not before: below it everything is on the medium, or in a ledger that is.
+        self.board.set(StreamCounter::DurableOffset, self.next);
         for name in &files.spares {
             if self.adopt_spare(name, files) {
                 continue;

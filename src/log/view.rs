@@ -5,11 +5,11 @@
 //! looked at as the next open would look at it, up to the end that it would find.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::open::decide::{Decided, decide};
+use super::open::decide::{Decided, Known, decide};
 use super::open::files::{self, Files};
 use super::open::{LOCK_NAME, Report};
 use super::{Reader, Shared};
@@ -18,7 +18,7 @@ use crate::counters::{Board, StreamCounter};
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, StoreId};
 use crate::segment::Segment;
-use crate::storage::{Dir, Storage};
+use crate::storage::{Dir, File, Storage};
 use crate::watermark::seam::park;
 
 /// While an engine opens the store it is waited for, so often and so long.
@@ -172,21 +172,28 @@ fn look(
     clock: &Arc<dyn Clock>,
 ) -> Result<(Option<Arc<Board>>, Seen)> {
     let Owner::Has(board) = settled_owner(dir, storage) else {
-        return Ok((None, look_once(dir, clock, None)?));
+        let left = board_named_in(dir, storage);
+        return Ok((None, look_once(dir, clock, None, left.as_ref())?));
     };
-    let mut seen = look_once(dir, clock, Some(&board))?;
+    let mut seen = look_once(dir, clock, Some(&board), None)?;
     for _ in 0..DAMAGE_LOOKS {
         if !seen.summary.is_checkpoint_damaged && seen.summary.bad_headers.is_empty() {
             break;
         }
         // It may have been read while it was being written.
         park(Some(DAMAGE_PAUSE));
-        seen = look_once(dir, clock, Some(&board))?;
+        seen = look_once(dir, clock, Some(&board), None)?;
     }
     Ok((Some(board), seen))
 }
 
-fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) -> Result<Seen> {
+/// `board` is that of the engine that has the store, `left` that of the last one that had it.
+fn look_once(
+    dir: &dyn Dir,
+    clock: &Arc<dyn Clock>,
+    board: Option<&Arc<Board>>,
+    left: Option<&Board>,
+) -> Result<Seen> {
     // Before the segments are looked at: what is announced later may stand in one that is not seen.
     let numbers = board.map(|board| {
         let [durable, life, next] = [
@@ -226,7 +233,7 @@ fn look_once(dir: &dyn Dir, clock: &Arc<dyn Clock>, board: Option<&Arc<Board>>) 
             shared.durable.advance(durable.max(shared.durable.get()));
             (report.next, report.end) = (next, durable);
         }
-        None => settle(&files, &checkpoint, &shared, clock, &mut report)?,
+        None => settle(&files, &checkpoint, &shared, clock, left, &mut report)?,
     }
     let segments = files.segments.iter();
     let summary = Summary {
@@ -255,9 +262,13 @@ pub(super) fn settle(
     checkpoint: &Checkpoint,
     shared: &Arc<Shared>,
     clock: &Arc<dyn Clock>,
+    known: Option<&Board>,
     report: &mut Report,
 ) -> Result<()> {
-    let decided: Decided = decide(files, checkpoint, shared, clock, report)?;
+    let known = known.map_or_else(Known::default, |board| {
+        Known::of(board, shared.store, checkpoint, clock.boot(), None)
+    });
+    let decided: Decided = decide(files, checkpoint, shared, clock, &known, report)?;
     report.next = decided.next;
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
     if let Some(last) = files.segments.last() {
@@ -287,15 +298,24 @@ fn owner(dir: &dyn Dir, storage: &dyn Storage) -> Owner {
     if !lock.is_locked().unwrap_or(false) {
         return Owner::Nobody;
     }
-    let board = || {
-        let mut text = [0; 4096];
-        let len = lock.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(&text[..len]).ok()?;
-        let path = text.lines().nth(1).filter(|path| !path.is_empty())?;
-        let memory = storage.shared_by_other(Path::new(path)).ok()?;
-        Board::fits(&memory)
-            .then(|| Arc::new(Board::new(memory)))
-            .filter(|board| board.owner().is_some())
-    };
-    board().map_or(Owner::Opening, Owner::Has)
+    let board = board_named_in(dir, storage);
+    board.map_or(Owner::Opening, |board| Owner::Has(Arc::new(board)))
+}
+
+/// The board that the lock file names, if it was signed.
+pub(super) fn board_named_in(dir: &dyn Dir, storage: &dyn Storage) -> Option<Board> {
+    let lock = dir.open_to_read(LOCK_NAME).ok()?;
+    let memory = storage.shared_by_other(&board_path(&*lock)?).ok()?;
+    Board::fits(&memory)
+        .then(|| Board::new(memory))
+        .filter(|board| board.owner().is_some())
+}
+
+/// Where the board is of whoever wrote the lock file.
+pub(super) fn board_path(lock: &dyn File) -> Option<PathBuf> {
+    let mut text = [0; 4096];
+    let len = lock.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..len]).ok()?;
+    let path = text.lines().nth(1).filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(path))
 }

@@ -1,13 +1,15 @@
 //! The bytes under the ring: atomic words and plain bytes in one piece of memory.
 //!
 //! ```text
-//!  0        128      256          4096
-//!  │ header │ claim  │ released   │ slots, 8 bytes each … │ records, `size` bytes …
+//!  0     128          4096     4352       8192
+//!  │     │ claim │    │ head │ released │ │ slots, 8 bytes each … │ records, `size` bytes …
+//!   a page of this process   from here on perhaps shared
 //! ```
 //!
-//! The header is for a later process of the same boot that finds the memory; producers and consumer use
-//! different cache lines. Under loom the same places are loom's atomics and cells, so that it sees every
-//! access.
+//! The first page is always this process's own: a child that it forks finds zeros there, which close the
+//! ring to it. Behind it lies what a later process of the same boot needs to find the records; the head
+//! says whose they are ([`super::remains`]). Producers and consumer use different cache lines.
+//! Under loom the same places are loom's atomics and cells, so that it sees every access.
 
 #![allow(unsafe_code)]
 
@@ -16,20 +18,24 @@ pub(super) use real::Cells;
 #[cfg(loom)]
 pub(super) use simulated::Cells;
 
+/// The page that is never shared, in bytes.
+pub(super) const FRONT_LEN: usize = 4096;
 /// What lies in front of the slots, in bytes.
-pub(super) const HEADER_LEN: usize = 4096;
+pub(super) const HEADER_LEN: usize = FRONT_LEN + 4096;
+/// Where the words are that the consumer gives bytes back with.
+pub(super) const RELEASED_POSITION_AT: usize = FRONT_LEN + 256;
+/// See [`RELEASED_POSITION_AT`].
+pub(super) const RELEASED_OFFSET_AT: usize = RELEASED_POSITION_AT + 8;
 
 #[cfg(not(loom))]
 mod real {
-    use super::HEADER_LEN;
+    use super::{HEADER_LEN, RELEASED_OFFSET_AT, RELEASED_POSITION_AT};
     use crate::storage::Memory;
     use std::ptr;
     use std::slice;
     use std::sync::atomic::{AtomicU32, AtomicU64};
 
     const CLAIM_AT: usize = 128;
-    const RELEASED_POSITION_AT: usize = 256;
-    const RELEASED_OFFSET_AT: usize = 264;
 
     /// Invariant: `memory` is page-aligned, used by nobody else, and holds header, `slot_mask + 1` slots
     /// and `mask + 1` bytes, both powers of two.
@@ -68,6 +74,10 @@ mod real {
             debug_assert!(at + len <= self.mask as usize + 1, "a record never wraps");
             // SAFETY: `at` is at most `mask`, so the result lies in the memory (invariant).
             unsafe { self.memory.as_ptr().add(self.bytes_at + at) }
+        }
+
+        pub(crate) fn wipe_on_fork(&self) -> std::io::Result<()> {
+            self.memory.wipe_on_fork(super::FRONT_LEN)
         }
 
         #[inline]
@@ -160,6 +170,11 @@ mod simulated {
                 units: (0..size / 8).map(|_| UnsafeCell::new([0; 8])).collect(),
                 mask: size - 1,
             }
+        }
+
+        #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+        pub(crate) fn wipe_on_fork(&self) -> std::io::Result<()> {
+            Ok(())
         }
 
         pub(crate) fn claim(&self) -> &AtomicU64 {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::order::{self, Spot};
 use super::{
-    Acquire, Asleep, COMMITTED, HEADER_LEN, Lengths, Relaxed, Release, Ring, low, pack, unpack,
+    Acquire, Asleep, COMMITTED, HEADER_LEN, Lengths, Relaxed, Release, Ring, VOID, low, pack,
+    unpack,
 };
 
 /// Takes records in order; exists once for each ring.
@@ -50,12 +51,13 @@ pub struct Taken<'a> {
 impl Consumer {
     pub(super) fn new(ring: Arc<Ring>) -> Self {
         let first = ring.options.first_offset;
+        let released = ring.cells.released_position().load(Relaxed);
         let run_len = RUN_LEN_MAX.min(ring.options.size) as usize;
         Self {
             ring,
-            position: 0,
+            position: released,
             offset: first,
-            released: (0, first),
+            released: (released, first),
             run: Vec::with_capacity(run_len),
             run_at: 0,
             run_next: 0,
@@ -86,6 +88,13 @@ impl Consumer {
         (slot == pack(position, number) | COMMITTED).then_some(position)
     }
 
+    /// Whether a process died that had claimed that number.
+    #[inline]
+    fn is_void(&self, offset: u64) -> bool {
+        let slot = self.ring.cells.slot(low(offset)).load(Relaxed);
+        slot == pack(0, low(offset)) | VOID
+    }
+
     /// Lends the next record if it is committed. It is taken when `f` returns true, and stays the next
     /// one otherwise. `None`: there is none, or its producer has not committed it yet.
     #[inline]
@@ -114,6 +123,9 @@ impl Consumer {
     /// `None`: the next one is not committed. False: it is the last one, or too long, and starts at
     /// `run_at`.
     fn fetch_run(&mut self) -> Option<bool> {
+        while self.is_void(self.offset) {
+            self.offset += 1;
+        }
         let start = self.committed(self.offset)?;
         let size = self.ring.options.size;
         let to_end = size - (start & (size - 1));
@@ -194,7 +206,9 @@ impl Consumer {
     /// Whether the next record is claimed and not committed.
     pub fn is_held_up(&self) -> bool {
         let (_, number) = unpack(self.ring.cells.claim().load(Relaxed));
-        number != low(self.offset) && self.committed(self.offset).is_none()
+        number != low(self.offset)
+            && self.committed(self.offset).is_none()
+            && !self.is_void(self.offset)
     }
 
     /// Whether somebody waits for an offset at or above `durable`.

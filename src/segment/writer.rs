@@ -209,6 +209,16 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Offsets up to `first` hold nothing: the next record has that one.
+    pub fn skip(&mut self, first: u64) -> io::Result<()> {
+        assert!(first >= self.page.end(), "the log is in order");
+        if self.page.count == 0 && self.page.carried == 0 {
+            self.page.first = first;
+            return Ok(());
+        }
+        self.close_page(first, 0)
+    }
+
     /// Appends a record that goes on in later pages.
     fn append_over_pages(
         &mut self,

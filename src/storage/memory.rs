@@ -7,9 +7,9 @@ use std::slice;
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
-use rustix::mm::{Advice, madvise};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 
-/// Bytes that never move: private to the process, or shared with others.
+/// Bytes that never move: private to the process, shared with others, or private in front and shared behind.
 ///
 /// Untouched pages take no RAM. See the parent module for who may look at it, and how.
 #[derive(Debug)]
@@ -39,6 +39,22 @@ impl Memory {
         Ok(Self {
             raw: MmapOptions::new().len(len).map_raw(file)?,
         })
+    }
+
+    /// `front` zero bytes of this process, and behind them the first `len` bytes of a file in memory.
+    pub(super) fn of_file_behind(front: usize, file: &File, len: usize) -> io::Result<Self> {
+        assert!(front.is_multiple_of(super::PAGE_SIZE) && len > 0);
+        let memory = Self::private(front + len)?;
+        // SAFETY: the front is a part of the mapping.
+        let at = unsafe { memory.as_ptr().add(front) };
+        let (access, flags) = (
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED | MapFlags::FIXED,
+        );
+        // SAFETY: what is replaced are pages of `memory` behind its front, which nobody has seen yet; they
+        // are unmapped with the rest of it.
+        unsafe { mmap(at.cast(), len, access, flags, file, 0) }?;
+        Ok(memory)
     }
 
     /// The first byte. Valid for [`len`](Self::len) bytes as long as `self` lives.

@@ -56,6 +56,38 @@ impl Storage for Real {
         Memory::of_file(&file, len)
     }
 
+    fn shared_behind(&self, path: &Path, front: usize, len: Option<usize>) -> io::Result<Memory> {
+        let file = match len {
+            None => fs::OpenOptions::new().read(true).write(true).open(path)?,
+            Some(_) => {
+                if let Some(parent) = path.parent() {
+                    fs::DirBuilder::new()
+                        .recursive(true)
+                        .mode(0o700)
+                        .create(parent)?;
+                }
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                let mut options = fs::OpenOptions::new();
+                let options = options.read(true).write(true).create_new(true);
+                options.mode(0o600).open(path)?
+            }
+        };
+        let size = match len {
+            Some(len) => len as u64,
+            None => file.metadata()?.len(),
+        };
+        if size == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // A hole would be a signal, not an error, when memory runs out.
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size)?;
+        let len = usize::try_from(size).map_err(io::Error::other)?;
+        Memory::of_file_behind(front, &file, len)
+    }
+
     fn shared_by_other(&self, path: &Path) -> io::Result<Memory> {
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
         let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
@@ -419,6 +451,32 @@ mod tests {
         let second = Real.shared(&path, 8192).unwrap();
         first.words()[7].store(42, Ordering::Relaxed);
         assert_eq!(second.words()[7].load(Ordering::Relaxed), 42);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    /// Of two openers, each has its own front, and both have the same bytes behind it.
+    #[test]
+    fn what_lies_behind_a_private_front_is_shared() {
+        use std::sync::atomic::Ordering;
+        let path = scratch("behind").join("ring");
+        let missing = Real.shared_behind(&path, PAGE_SIZE, None).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let first = Real.shared_behind(&path, PAGE_SIZE, Some(8192)).unwrap();
+        let second = Real.shared_behind(&path, PAGE_SIZE, None).unwrap();
+        assert_eq!(
+            (first.len(), second.len()),
+            (PAGE_SIZE + 8192, PAGE_SIZE + 8192)
+        );
+        first.words()[7].store(1, Ordering::Relaxed);
+        first.words()[512 + 7].store(42, Ordering::Relaxed);
+        assert_eq!(second.words()[7].load(Ordering::Relaxed), 0);
+        assert_eq!(second.words()[512 + 7].load(Ordering::Relaxed), 42);
+        let third = Real.shared_behind(&path, PAGE_SIZE, Some(4096)).unwrap();
+        assert_eq!(
+            third.words()[512 + 7].load(Ordering::Relaxed),
+            0,
+            "made anew"
+        );
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }

@@ -86,6 +86,10 @@ impl Storage for Gated {
         Real.shared(path, len)
     }
 
+    fn shared_behind(&self, path: &Path, front: usize, len: Option<usize>) -> io::Result<Memory> {
+        Real.shared_behind(path, front, len)
+    }
+
     fn shared_by_other(&self, path: &Path) -> io::Result<Memory> {
         Real.shared_by_other(path)
     }

@@ -56,6 +56,7 @@ pub fn with_letters(
             },
             cursors: &[],
             board: &board,
+            ring: &|_| Ok(forebay::ring::Left::Nothing),
             pid: 1,
         })
     };

@@ -139,6 +139,7 @@ impl Session {
             options: options(setup),
             cursors,
             board: &board,
+            ring: &|_| Ok(ring::Left::Nothing),
             pid: 1,
         });
         let opened = match opened {

@@ -219,6 +219,7 @@ fn a_buffer_in_memory_has_no_path_and_a_budget_of_its_own() {
         (r#""path":"/data/s""#, "must be absent"),
         (r#""reserve":"all""#, r#"must be "none""#),
         (r#""volatile":"refuse""#, r#"must be "allow" or "warn""#),
+        (r#""ring":"shared""#, r#"must be "private""#),
         (r#""io":"mmap""#, r#"must be "auto" or "write""#),
     ] {
         let (key, value) = field.split_once(':').unwrap();

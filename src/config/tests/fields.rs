@@ -67,7 +67,6 @@ buffer | fsyncIntervalMs | 500.5 | must be 1..=86400000
 buffer | syncTimeoutMs | 0 | must be 1..=86400000
 buffer | syncTimeoutMs | 86400001 | must be 1..=86400000
 buffer | ring | "public" | must be "private" or "shared"
-buffer | ring | "shared" | not available in this version
 buffer | checkpointMs | 9 | must be 10..=86400000
 buffer | checkpointMs | "5s" | must be 10..=86400000
 buffer | io | "direct" | must be "auto" or "mmap" or "write"

@@ -10,6 +10,7 @@ use crate::counters::Board;
 use crate::error::{Error, Result};
 use crate::format::StoreId;
 use crate::log::{self, Opened, Opening};
+use crate::ring::Left;
 use crate::segment::Io;
 use crate::storage::{Dir, ram_dir};
 use crate::syncer::{DeadLetters, LETTERS_DIR, LETTERS_MAX, LetterBox, letter_len_max};
@@ -109,6 +110,7 @@ fn open(
         options: options.clone(),
         cursors: &[],
         board: &board,
+        ring: &|_| Ok(Left::Nothing),
         pid: std::process::id(),
     })
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use super::Report;
 use super::files::{Files, StoredSegment};
 use crate::clock::Clock;
+use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
-use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason};
+use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
 use crate::log::batch::BatchBuffer;
 use crate::log::geometry::REACH_UNKNOWN;
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
+use crate::ring::Remains;
 
 /// What an open decides.
 #[derive(Debug)]
@@ -24,6 +26,92 @@ pub(in crate::log) struct Decided {
     pub resume: Option<u32>,
     /// Nothing of the last segment's life is on the medium but its header.
     pub is_fresh: bool,
+    /// The ring of the run before goes on behind the log's end.
+    pub is_ring_used: bool,
+}
+
+/// What is known of the run before beside what lies in the store: it ran in this boot.
+#[derive(Default)]
+pub(in crate::log) struct Known<'a> {
+    /// Everything below was durable.
+    pub durable: u64,
+    /// Nothing above was ever said to be.
+    pub is_exact: bool,
+    /// Its ring.
+    pub ring: Option<&'a Remains>,
+}
+
+impl<'a> Known<'a> {
+    /// What the board says, if it is the last run's, and the ring.
+    pub fn of(
+        board: &Board,
+        store: StoreId,
+        last: &Checkpoint,
+        boot: u64,
+        ring: Option<&'a Remains>,
+    ) -> Self {
+        let released = ring.map_or(0, |ring| ring.options().first_offset);
+        let mut known = Self {
+            durable: released,
+            is_exact: false,
+            ring,
+        };
+        let on_board = board.get(StreamCounter::DurableOffset);
+        // Where the kernel does not say which boot it is, it may be another.
+        if boot != 0 && is_of_last_run(board, store, last, boot) && on_board <= durable_max(last) {
+            known.durable = released.max(on_board);
+            known.is_exact = board.get(StreamCounter::OpenedOffset) == last.opened;
+        }
+        known
+    }
+}
+
+impl<'a> Known<'a> {
+    /// The ring, if it goes on where the log ends. And where the log ends before its end: what was being
+    /// written when the process died is written again from the ring, from the first record on that is not
+    /// whole, or may not be on the medium; the segment is left there.
+    fn cut(
+        &self,
+        scanned: &Scanned,
+        active: Option<&StoredSegment>,
+        evidence: u64,
+        end: u64,
+    ) -> (Option<&'a Remains>, Option<u64>) {
+        let gaps = scanned.gaps.iter();
+        let gaps = gaps.filter(|(_, gap_end)| *gap_end > evidence);
+        let hole = gaps.map(|(start, _)| (*start).max(evidence)).min();
+        let is_good = active.is_none_or(|stored| stored.is_good);
+        // Also a hole at the very end: what is left of the record there would stand before the new one.
+        let cut = if is_good { hole } else { Some(evidence) };
+        let ring = self.ring;
+        let ring = ring.filter(|ring| cut.unwrap_or(end) <= ring.end());
+        (ring, cut.filter(|_| ring.is_some()))
+    }
+
+    /// What a hole above the evidence is.
+    fn reason_above(&self) -> Reason {
+        match self.is_exact {
+            true => Reason::NeverDurable,
+            false => Reason::Undecided,
+        }
+    }
+}
+
+/// Whether what stands on the board was written in this boot, and by a run of this store.
+pub(in crate::log) fn is_of_last_run(
+    board: &Board,
+    store: StoreId,
+    last: &Checkpoint,
+    boot: u64,
+) -> bool {
+    board.owner().is_some_and(|owner| {
+        owner.store == store.0 && owner.epoch == last.epoch && owner.boot == boot
+    })
+}
+
+/// No more can have been announced than the last checkpoint allows.
+pub(in crate::log) fn durable_max(last: &Checkpoint) -> u64 {
+    last.mark.saturating_add(last.reach)
 }
 
 /// Finds evidence, end and losses, and writes the losses into the ledger.
@@ -32,6 +120,7 @@ pub(in crate::log) fn decide(
     last: &Checkpoint,
     shared: &Arc<Shared>,
     clock: &Arc<dyn Clock>,
+    known: &Known<'_>,
     report: &mut Report,
 ) -> Result<Decided> {
     let bases = files.segments.iter().map(|stored| stored.segment.base);
@@ -50,8 +139,10 @@ pub(in crate::log) fn decide(
             life,
             resume,
             is_fresh: false,
+            is_ring_used: false,
         });
     }
+    let mark = mark.max(known.durable);
     let scanned = match active {
         Some(stored) => scan(stored, mark, last.head, shared, clock)
             .map_err(|error| Error::io("scan segment", error))?,
@@ -62,13 +153,16 @@ pub(in crate::log) fn decide(
     };
     let evidence = mark.max(scanned.evidence.mark);
     let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
+    let (ring, cut) = known.cut(&scanned, active, evidence, end);
+    let (end, is_cut) = cut.map_or((end, false), |cut| (cut, true));
     let wall_s = clock.stamp().wall_s();
     let mut ledger = shared.ledger();
+    let above = known.reason_above();
     for (start, gap_end) in scanned.gaps {
-        // Below the evidence it was durable once, above it nobody can tell.
+        // Below the evidence it was durable once; above it the board of this boot tells, or nobody.
         for (from, to, reason) in [
             (start, gap_end.min(evidence), Reason::Damage),
-            (start.max(evidence), gap_end.min(end), Reason::Undecided),
+            (start.max(evidence), gap_end.min(end), above),
         ] {
             if from >= to {
                 continue;
@@ -83,26 +177,41 @@ pub(in crate::log) fn decide(
             });
             match reason {
                 Reason::Damage => report.damaged += count,
-                _ => report.undecided += count,
+                Reason::Undecided => report.undecided += count,
+                _ => {}
             }
         }
     }
-    let next = next_offset(files, last, end);
-    ledger.add(Loss {
-        start: end,
-        end: next,
-        count: 0,
-        wall_s,
-        reason: Reason::NeverDurable,
+    let next = match ring {
+        // It is known what was handed out.
+        Some(_) => end,
+        None => next_offset(files, last, end),
+    };
+    let mut skipped = ring.map_or_else(Vec::new, |ring| ring.holes(end));
+    skipped.push(end..next);
+    skipped.iter().for_each(|range| {
+        ledger.add(Loss {
+            start: range.start,
+            end: range.end,
+            count: 0,
+            wall_s,
+            reason: Reason::NeverDurable,
+        });
     });
     drop(ledger);
     for (offset, source) in scanned.sources {
+        if offset >= end {
+            continue; // It comes again from the ring.
+        }
         sources::put(&mut shared.sources(), offset, source.view());
     }
     (report.evidence, report.end) = (evidence, end);
     report.unreadable = scanned.evidence.unreadable;
-    let is_usable = active.is_some_and(|stored| stored.is_good) && report.unreadable == 0;
-    let is_fresh = scanned.evidence.end_slot <= HEADER_COPIES;
+    let is_usable =
+        active.is_some_and(|stored| stored.is_good) && report.unreadable == 0 && !is_cut;
+    // What it holds is written again, to a segment of the same base.
+    let is_cut_whole = is_cut && active.is_some_and(|stored| end <= stored.segment.base);
+    let is_fresh = is_cut_whole || scanned.evidence.end_slot <= HEADER_COPIES;
     let resume = active
         .filter(|_| is_usable)
         .map(|_| scanned.evidence.end_slot);
@@ -111,7 +220,8 @@ pub(in crate::log) fn decide(
         next,
         life,
         resume,
-        is_fresh: is_fresh && report.unreadable == 0,
+        is_fresh: is_fresh && (is_cut_whole || report.unreadable == 0),
+        is_ring_used: ring.is_some(),
     })
 }
 
