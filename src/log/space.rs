@@ -8,7 +8,9 @@ use super::spare::{self, Spare};
 use super::{Log, Trouble, geometry};
 use crate::counters::StreamCounter;
 use crate::format::{Loss, PAGE_SIZE, Reason};
+use crate::rules::{Rule, holds};
 use crate::segment;
+use crate::storage::Dir;
 
 /// How long a file system that was full is left alone before a segment is made again.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(5);
@@ -118,7 +120,7 @@ impl Log {
 
     /// Whether quota and file system have room for so many pages more, as far as it is known.
     fn has_room(&mut self, pages: u32) -> bool {
-        self.geometry.has_room(self.taken_pages(), pages)
+        (self.geometry.has_room(self.taken_pages(), pages) || !holds(Rule::QuotaKept))
             && self.clock.mono() >= self.no_space_until
             && self.leaves_room(pages)
     }
@@ -161,6 +163,11 @@ impl Log {
             self.drop_below(to, wanted, Reason::Quota);
         }
         self.shared.set_head(to.max(self.shared.head()));
+        if !holds(Rule::HeadBeforeRecycling) {
+            self.durable_head = self.shared.head();
+            self.free();
+            return Ok(());
+        }
         self.checkpoint_as(false)
     }
 
@@ -170,13 +177,16 @@ impl Log {
         let wall_s = self.clock.stamp().wall_s();
         let mut ledger = self.shared.ledger();
         let count = (to - start) - ledger.covered(start, to);
-        ledger.add(Loss {
+        let loss = Loss {
             start,
             end: to,
             count,
             wall_s,
             reason,
-        });
+        };
+        if holds(Rule::DropsInLedger) {
+            ledger.add(loss);
+        }
         drop(ledger);
         if count > 0 {
             self.board.add(StreamCounter::Drops, 1);
@@ -217,7 +227,7 @@ impl Log {
         } = freed;
         let is_right = segment.pages == self.geometry.pages || !self.has_room(self.geometry.pages);
         let is_wanted = self.options.reserves_all || !self.has_ready_spare();
-        if is_wanted && is_right && !is_suspect {
+        if is_wanted && is_right && (!is_suspect || !holds(Rule::SuspectNotReused)) {
             if !self.options.reserves_all {
                 for unready in std::mem::take(&mut self.spares) {
                     // A file that stays is found at the next open.
@@ -231,7 +241,11 @@ impl Log {
         drop(segment);
         // A name may be used again only when its removal is durable.
         self.shared.with_table(|table| table.block(number));
-        match self.dir.remove(&name).and_then(|()| self.dir.sync()) {
+        match self
+            .dir
+            .remove(&name)
+            .and_then(|()| sync_removal(&*self.dir))
+        {
             Ok(()) => self.shared.with_table(|table| table.unblock(number)),
             Err(error) => log::warn!("{}: remove {name} failed: {error}", self.options.name),
         }
@@ -295,5 +309,12 @@ impl Log {
         let bytes = (pages + self.spare_pages()) * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
         self.board.set(StreamCounter::AllocatedBytes, bytes);
         self.report_reserve();
+    }
+}
+
+fn sync_removal(dir: &dyn Dir) -> io::Result<()> {
+    match holds(Rule::RemovalSynced) {
+        true => dir.sync(),
+        false => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
 //! What was promised, and whether it is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use forebay::format::Loss;
+use forebay::format::{Loss, Reason};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub struct Oracle {
     /// The least position of the cursor after a crash, and the greatest.
     pub cursor_min: u64,
     pub cursor_max: u64,
+    /// What damage to single bytes may have cost.
+    pub hit: BTreeSet<u64>,
+    /// Below this offset the bytes of the store proved everything to be durable, before it was opened.
+    pub proven: u64,
+    /// The least of these since an open was last seen to its end: what was decided is in the ledger for good.
+    pub proven_min: Option<u64>,
     /// Damage was done to the store, so records may be missing that were promised.
     pub forgives: bool,
     pub forgiven: u64,
@@ -109,7 +115,8 @@ impl Oracle {
     pub fn check_complete(&mut self, from: u64, to: u64, found: &[u64]) {
         for (offset, record) in self.records.range(from..to.max(from)) {
             if record.fate == Fate::Promised && found.binary_search(offset).is_err() {
-                assert!(self.forgives, "the durable record {offset} is missing");
+                let may_miss = self.forgives || self.hit.contains(offset);
+                assert!(may_miss, "the durable record {offset} is missing");
                 self.forgiven += 1;
             }
         }
@@ -136,6 +143,11 @@ impl Oracle {
                 "evidence {evidence} for what never was durable"
             );
         }
+        assert!(
+            evidence >= self.proven,
+            "evidence {evidence} where the bytes prove {}",
+            self.proven
+        );
         let covered = |offset: u64| {
             ledger
                 .iter()
@@ -153,22 +165,25 @@ impl Oracle {
                     covered(*offset),
                     "record {offset} is gone and the ledger does not say so"
                 );
-                if record.fate == Fate::Open {
-                    let damage = ledger.iter().any(|loss| {
-                        (loss.start..loss.end).contains(offset)
-                            && loss.reason == forebay::format::Reason::Damage
-                    });
-                    assert!(
-                        !damage || self.forgives,
-                        "record {offset} never was durable; it reads as damage"
-                    );
-                }
+                let is_damage = ledger.iter().any(|loss| {
+                    (loss.start..loss.end).contains(offset) && loss.reason == Reason::Damage
+                });
+                let was_durable = record.fate == Fate::Promised;
+                assert!(
+                    was_durable || !is_damage || self.forgives || record.fate == Fate::Gone,
+                    "record {offset} never was durable; it reads as damage"
+                );
+                assert!(
+                    !was_durable || is_damage || *offset >= self.proven_min.unwrap_or(self.proven),
+                    "record {offset} was durable; it does not read as damage"
+                );
                 record.fate = Fate::Gone;
             }
         }
         for (_, record) in self.records.range_mut(..head) {
             record.fate = Fate::Gone;
         }
+        self.proven_min = None;
         self.durable = self.durable.max(next);
     }
 }

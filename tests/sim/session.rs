@@ -48,6 +48,8 @@ pub struct Session {
 /// How a session's log is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
+    pub ring_records: u32,
+    pub segment_bytes: u64,
     pub drop_oldest: bool,
     pub age_max: Option<Duration>,
     pub is_strict: bool,
@@ -59,6 +61,8 @@ pub struct Setup {
 }
 
 pub const SETUP: Setup = Setup {
+    ring_records: RING_RECORDS,
+    segment_bytes: 1 << 20,
     drop_oldest: true,
     age_max: None,
     is_strict: false,
@@ -83,7 +87,7 @@ pub fn new_board() -> Board {
 pub fn options(setup: Setup) -> Options {
     Options {
         name: "telemetry".try_into().unwrap(),
-        segment_bytes: 1 << 20,
+        segment_bytes: setup.segment_bytes,
         disk_bytes_max: BUDGET,
         drop_oldest: setup.drop_oldest,
         age_max: setup.age_max,
@@ -91,15 +95,23 @@ pub fn options(setup: Setup) -> Options {
         free_bytes_min: setup.free_bytes_min,
         reserves_all: setup.reserves_all,
         io: setup.io,
-        ring_records: RING_RECORDS,
+        ring_records: setup.ring_records,
         body_len_max: BODY_MAX,
     }
 }
+
+/// Records from this id on have all the same size, so that they stand in all pages at the same places.
+pub const ALIKE: u64 = 1 << 40;
+const ALIKE_LEN: u64 = 101;
+/// Those from this one on are long.
+pub const BULKY: u64 = 1 << 41;
 
 /// The payload of the record with that id: its id, and bytes that follow from it, of a length that does.
 pub fn payload(id: u64) -> Vec<u8> {
     let mut random = Random::new(id);
     let len = match random.below(20) {
+        n if id >= BULKY => 500 + n * 150 + random.below(1000),
+        _ if id >= ALIKE => ALIKE_LEN,
         0 => 4000 + random.below(8000),
         1..4 => random.below(1000),
         _ => 8 + random.below(120),
@@ -154,11 +166,11 @@ impl Session {
         let waker = Arc::new(Waker::new());
         let ring_options = ring::Options {
             size: RING_SIZE,
-            records_max: RING_RECORDS,
+            records_max: setup.ring_records,
             body_len_max: BODY_MAX,
             first_offset: opened.log.next(),
         };
-        let memory = Memory::private(Ring::memory_len(RING_SIZE, RING_RECORDS)).unwrap();
+        let memory = Memory::private(Ring::memory_len(RING_SIZE, setup.ring_records)).unwrap();
         let (ring, consumer) = Ring::new(memory, ring_options, waker.clone());
         let shared = opened.log.shared().clone();
         let stream = Stream::new(
