@@ -49,10 +49,14 @@ fn life(rule: Rule, seed: u64) {
     }
 }
 
-/// What shows in that life without the rule.
+/// What shows in that life without the rule, and not with it.
 fn shows(rule: Rule, seed: u64) -> Option<String> {
     let lived = catch_unwind(AssertUnwindSafe(|| without(rule, || life(rule, seed))));
-    lived.err().map(|_| SAID.with(|said| said.borrow().clone()))
+    let said = || SAID.with(|said| said.borrow().clone());
+    let what = lived.err().map(|_| said())?;
+    let lived = catch_unwind(AssertUnwindSafe(|| life(rule, seed)));
+    assert!(lived.is_ok(), "life {seed} with all rules: {}", said());
+    Some(what)
 }
 
 /// Does something for each rule that is asked for, in a few threads that do not print panics.
@@ -108,4 +112,65 @@ fn all_rules() {
     });
     let count = found.iter().filter(|(_, is_found)| *is_found).count();
     println!("{count} of {} found within {lives} lives", found.len());
+}
+
+/// The rows of a table of the document, below a heading.
+fn rows(heading: &str) -> Vec<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/durability-rules.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("## "));
+    let rows = lines.filter(|line| line.starts_with("| `"));
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split(" | ");
+        cells.map(|cell| cell.trim().to_owned()).collect()
+    };
+    rows.map(cells).collect()
+}
+
+fn is_row_of(row: &[String], rule: Rule) -> bool {
+    row[0] == format!("`{rule:?}`")
+}
+
+/// `L-120`: the document has all rules, each as the code says it, and at least thirty are seen.
+#[test]
+fn the_document_has_each_rule_once() {
+    let (seen, unseen) = (rows("## Seen"), rows("## Not seen"));
+    for rule in Rule::ALL {
+        let mut rows = seen
+            .iter()
+            .chain(&unseen)
+            .filter(|row| is_row_of(row, *rule));
+        let row = rows.next().unwrap_or_else(|| panic!("{rule:?} has no row"));
+        assert_eq!(row[1], rule.text(), "{rule:?}");
+        assert!(
+            row[2].len() > 10,
+            "{rule:?}: what breaks, or why it is not seen"
+        );
+        assert!(rows.next().is_none(), "{rule:?} has two rows");
+    }
+    assert_eq!(seen.len() + unseen.len(), Rule::ALL.len());
+    assert!(seen.len() >= 30, "{} are seen", seen.len());
+}
+
+/// `L-120`: the checks would see it if the engine did not do what it must. Each rule is taken out of the life
+/// that the document names; where that does not show it any more, of the first ones.
+#[test]
+fn each_rule_that_is_taken_out_is_missed() {
+    let seen = rows("## Seen");
+    let missed = for_each(|rule| {
+        let row = seen.iter().find(|row| is_row_of(row, rule))?;
+        let lives: u64 = row[3].parse().unwrap();
+        let named = shows(rule, lives - 1).map(|_| lives);
+        let found = named.or_else(|| (0..LIVES).find(|seed| shows(rule, *seed).is_some()));
+        Some(found.is_some())
+    });
+    let unmissed = missed
+        .iter()
+        .filter(|(_, is_missed)| *is_missed == Some(false));
+    let unmissed: Vec<Rule> = unmissed.map(|(rule, _)| *rule).collect();
+    assert!(
+        unmissed.is_empty(),
+        "nobody notices that they are gone: {unmissed:?}"
+    );
 }

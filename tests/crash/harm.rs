@@ -91,13 +91,15 @@ fn flip(disk: &SimDisk, oracle: &mut Oracle, random: &mut Random) {
     }
     let name = &names[narrow(random.below(names.len() as u64))];
     let bit = 1 << random.below(8);
-    match random.below(6) {
-        0 if newest(disk).is_some() => disk.damage(CHECKPOINT, |bytes| {
+    // What is written twice stands one fault: there is one in a life.
+    let is_double = random.below(4) == 0 && !std::mem::replace(&mut oracle.is_double_hit, true);
+    match random.below(2) {
+        0 if is_double && newest(disk).is_some() => disk.damage(CHECKPOINT, |bytes| {
             let written = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0);
             let written: Vec<usize> = written.map(|(at, _)| at).collect();
             bytes[written[narrow(random.below(written.len() as u64))]] ^= bit;
         }),
-        1 => disk.damage(name, |bytes| {
+        1 if is_double => disk.damage(name, |bytes| {
             let copy = narrow(random.below(HEADER_COPIES.into()));
             bytes[copy * PAGE_SIZE + narrow(random.below(100))] ^= bit;
         }),

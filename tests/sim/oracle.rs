@@ -36,6 +36,8 @@ pub struct Oracle {
     pub cursor_max: u64,
     /// What damage to single bytes may have cost.
     pub hit: BTreeSet<u64>,
+    /// Damage was done to something of which there are two.
+    pub is_double_hit: bool,
     /// Below this offset the bytes of the store proved everything to be durable, before it was opened.
     pub proven: u64,
     /// The least of these since an open was last seen to its end: what was decided is in the ledger for good.
