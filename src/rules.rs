@@ -1,7 +1,7 @@
 //! The rules of the design that no record gets lost by, by name, so that a test can take out each of them
 //! and must then see a promise broken. In a normal build each holds, and nothing is left of this.
 //!
-//! With the feature `rules`, which is for tests only, [`without`] takes one out for as long as a function
+//! With the feature `rules`, which is for tests only, `without` takes one out for as long as a function
 //! runs, in the thread that calls it. docs/durability-rules.md says what is seen of each.
 
 macro_rules! rules {

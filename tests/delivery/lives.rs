@@ -2,6 +2,8 @@
 //! batch sizes. In the end each record that was durable was accepted, is a dead letter, or is counted as a
 //! gap.
 
+#![cfg_attr(feature = "rules", allow(dead_code))] // its test is left out there
+
 use std::collections::BTreeSet;
 #[cfg(not(feature = "rules"))]
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

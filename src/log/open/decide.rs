@@ -119,6 +119,7 @@ pub(in crate::log) fn durable_max(last: &Checkpoint) -> u64 {
 }
 
 /// Finds evidence, end and losses, and writes the losses into the ledger.
+#[allow(clippy::too_many_lines)] // one step after the other
 pub(in crate::log) fn decide(
     files: &Files,
     last: &Checkpoint,

@@ -122,11 +122,11 @@ pub(in crate::log) fn generation(dir: &dyn Dir) -> Option<u64> {
 
 impl Files {
     fn read_checkpoint(&mut self, file: &dyn File) -> Result<()> {
-        if self.is_owner {
-            if let Err(error) = settle(file) {
-                // What stands in the cache may not be on the medium; it is read from there.
-                log::warn!("sync checkpoint failed: {error}");
-            }
+        if self.is_owner
+            && let Err(error) = settle(file)
+        {
+            // What stands in the cache may not be on the medium; it is read from there.
+            log::warn!("sync checkpoint failed: {error}");
         }
         let found = checkpoints::read(file, self.is_owner)
             .map_err(|error| Error::io("read checkpoint", error))?;
@@ -140,11 +140,12 @@ impl Files {
 
     fn read_segment(&mut self, number: u32, file: &Arc<dyn File>, name: &str) -> Result<()> {
         let mut is_good = true;
-        if self.is_owner && !self.is_clean {
-            if let Err(error) = settle(&**file) {
-                log::warn!("sync {name} failed: {error}");
-                is_good = false;
-            }
+        if self.is_owner
+            && !self.is_clean
+            && let Err(error) = settle(&**file)
+        {
+            log::warn!("sync {name} failed: {error}");
+            is_good = false;
         }
         let mut headers = [None, None];
         for (copy, found) in (0..HEADER_COPIES).zip(&mut headers) {
