@@ -41,6 +41,7 @@ use giving_up::GivingUp;
 use jitter::Jitter;
 pub use options::{Options, Ordering, buffers};
 use picking::Classes;
+pub use window::CLASSES;
 use window::{State, Window};
 
 /// After so many failures to read the same place, it is taken for damage.

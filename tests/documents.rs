@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay::config::{Config, STREAMS_MAX, resolve};
-use forebay::{counters, engine, format, log, record, segment, syncer};
+use forebay::config::{self, Config, STREAMS_MAX, resolve};
+use forebay::{counters, engine, exporter, format, log, record, segment, syncer};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -35,10 +35,12 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
 /// `L-66`: each bound of `docs/limits.md` is the one in the code, and none is missing there.
 #[test]
 fn the_bounds_are_those_of_the_code() {
-    let expected: [u64; 28] = [
+    let expected: [u64; 30] = [
         STREAMS_MAX as u64,
         counters::CURSORS_MAX as u64,
         counters::CURSOR_NAME_MAX as u64,
+        u64::from(config::IN_FLIGHT_MAX),
+        exporter::CLASSES as u64,
         counters::INTERVALS_MAX as u64,
         counters::ERROR_TEXT_MAX as u64,
         resolve::VARS_MAX as u64,
