@@ -39,7 +39,7 @@ mod window;
 
 use giving_up::GivingUp;
 use jitter::Jitter;
-pub use options::{Options, Ordering, buffers};
+pub use options::{IN_FLIGHT_MAX, Options, Ordering, buffers};
 use picking::Classes;
 pub use window::CLASSES;
 use window::{State, Window};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay::config::{self, Config, STREAMS_MAX, resolve};
+use forebay::config::{Config, STREAMS_MAX, resolve};
 use forebay::{counters, engine, exporter, format, log, record, segment, syncer};
 
 fn document(name: &str) -> String {
@@ -39,7 +39,7 @@ fn the_bounds_are_those_of_the_code() {
         STREAMS_MAX as u64,
         counters::CURSORS_MAX as u64,
         counters::CURSOR_NAME_MAX as u64,
-        u64::from(config::IN_FLIGHT_MAX),
+        u64::from(exporter::IN_FLIGHT_MAX),
         exporter::CLASSES as u64,
         counters::INTERVALS_MAX as u64,
         counters::ERROR_TEXT_MAX as u64,
