@@ -4,10 +4,15 @@
 //!
 //! `STRIDE=1` goes through every byte also where one in several is enough every day.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a test is not behind the seams
+
+mod common;
 mod sim;
 
 #[path = "enumerate/damage.rs"]
 mod damage;
+#[path = "enumerate/metadata.rs"]
+mod metadata;
 #[path = "enumerate/store.rs"]
 mod store;
 #[path = "enumerate/world.rs"]

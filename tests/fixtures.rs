@@ -312,7 +312,7 @@ fn lines_of<'a>(lines: &'a [String], kind: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// A store of every version opens: each record, cursor, source, letter and range of the ledger is there as
+/// `L-27`: a store of every version opens: each record, cursor, source, letter and range of the ledger is there as
 /// it was written down; what is delivered goes on at the cursors; and what is appended comes behind it.
 #[test]
 fn stores_of_all_versions_open() {
@@ -440,7 +440,7 @@ fn make_checkpoint_newer(bytes: &mut [u8]) {
     }
 }
 
-/// A store whose segment or checkpoint is of a newer format is refused with a message that says what and which, and
+/// `G-078`, `L-27`: a store whose segment or checkpoint is of a newer format is refused with a message that says what and which, and
 /// not one byte is touched; by an engine, and by those who only look.
 #[test]
 fn a_newer_store_is_refused_and_not_touched() {
