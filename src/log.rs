@@ -36,6 +36,7 @@ mod checkpoints;
 mod edit;
 mod geometry;
 mod ledger;
+mod leftover;
 mod locate;
 mod open;
 mod reader;
@@ -99,6 +100,8 @@ pub struct Log {
     replaced: Option<u32>,
     /// Files that the next segments are made of: one, or all that the budget has room for.
     spares: Vec<Spare>,
+    /// Files that could not be removed.
+    leftovers: Vec<leftover::Leftover>,
     no_space_until: Mono,
     /// When the next step towards the whole budget is due.
     reserve_due: Mono,

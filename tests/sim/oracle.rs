@@ -22,7 +22,7 @@ pub struct Remembered {
     pub fate: Fate,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Oracle {
     records: BTreeMap<u64, Remembered>,
     /// Everything below was announced or declared gone.

@@ -16,6 +16,7 @@ use forebay::storage::{Dir, Entry, File, Window};
 
 use super::random::Random;
 
+mod faults;
 mod room;
 mod window;
 
@@ -49,7 +50,7 @@ pub enum Failure {
     NoSpace,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     live: Vec<u8>,
     durable: Vec<u8>,
@@ -59,6 +60,7 @@ struct Content {
     allocated: u64,
 }
 
+#[derive(Clone)]
 struct World {
     contents: Vec<Content>,
     live_names: BTreeMap<String, usize>,
@@ -77,6 +79,7 @@ struct World {
     sync_failures: u64,
     /// The operation of that number fails, and all after it if it is for ever.
     failure: Option<(u64, Failure, bool)>,
+    calls: faults::Calls,
     syncs: u64,
     written: u64,
     size: u64,
@@ -103,6 +106,7 @@ impl SimDisk {
             garbage: false,
             sync_failures: 0,
             failure: None,
+            calls: faults::Calls::default(),
             syncs: 0,
             written: 0,
             size: u64::MAX,
@@ -169,7 +173,7 @@ impl SimDisk {
     /// Operations may fail although the power is on.
     pub fn may_fail(&self) -> bool {
         let world = self.world();
-        world.sync_failures > 0 || world.failure.is_some()
+        world.sync_failures > 0 || world.failure.is_some() || world.calls.may_fail()
     }
 
     pub fn written(&self) -> u64 {
@@ -231,16 +235,6 @@ impl SimDisk {
             .collect()
     }
 
-    /// Changes durable bytes of a file: damage.
-    pub fn damage(&self, name: &str, f: impl FnOnce(&mut Vec<u8>)) {
-        let mut world = self.world();
-        let id = world.live_names[name];
-        let content = &mut world.contents[id];
-        f(&mut content.durable);
-        content.live.clone_from(&content.durable);
-        content.dirty = vec![false; content.live.len().div_ceil(SECTOR)];
-    }
-
     pub fn names(&self) -> Vec<String> {
         let world = self.world();
         let names = world.live_names.keys();
@@ -248,17 +242,6 @@ impl SimDisk {
             .filter(|name| !name.starts_with(LETTERS))
             .cloned()
             .collect()
-    }
-
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
-        let world = self.world();
-        world.contents[world.live_names[name]].live.clone()
-    }
-
-    pub fn remove(&self, name: &str) {
-        let mut world = self.world();
-        world.live_names.remove(name);
-        world.durable_names.remove(name);
     }
 }
 
@@ -438,11 +421,7 @@ struct SimDir {
 
 impl SimDir {
     fn world(&self) -> io::Result<MutexGuard<'_, World>> {
-        let world = self.disk.world();
-        match world.session == self.session && !world.is_off {
-            true => Ok(world),
-            false => Err(io::Error::other("the power is off")),
-        }
+        self.disk.world_of(self.session)
     }
 
     fn file(&self, id: usize) -> Arc<dyn File> {
@@ -580,11 +559,7 @@ impl Drop for SimFile {
 
 impl SimFile {
     fn world(&self) -> io::Result<MutexGuard<'_, World>> {
-        let world = self.disk.world();
-        match world.session == self.session && !world.is_off {
-            true => Ok(world),
-            false => Err(io::Error::other("the power is off")),
-        }
+        self.disk.world_of(self.session)
     }
 }
 
@@ -634,7 +609,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut world = self.world()?;
+        let mut world = self.disk.world_that_syncs(self.session, self.id)?;
         world.tick()?;
         world.syncs += 1;
         if world.control == Control::NoSync {
@@ -658,7 +633,7 @@ impl File for SimFile {
     }
 
     fn drop_cache(&self) {
-        if let Ok(mut world) = self.world() {
+        if let Ok(mut world) = self.disk.world_without_failures(self.session) {
             let content = &mut world.contents[self.id];
             for sector in 0..content.dirty.len() {
                 let range = content.range(sector);
