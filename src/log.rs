@@ -160,7 +160,7 @@ impl Log {
     /// sync. Allocates only when a roll makes a new segment.
     pub fn append(&mut self, record: &Draft<'_>, stamp: Stamp) -> Result<(), Trouble> {
         assert_eq!(record.offset, self.next, "the log is in order");
-        if !self.fits(record.body.len()) {
+        if !self.fits(record.body.len(), stamp) {
             self.roll(record.offset)?;
         }
         let Some(writer) = &mut self.writer else {
@@ -186,8 +186,8 @@ impl Log {
             "what is skipped is in the ledger"
         );
         // In a segment that is full, or given up, there is no page to be closed.
-        if self.fits(0)
-            && let Some(writer) = &mut self.writer
+        if self.is_active
+            && let Some(writer) = self.writer.as_mut().filter(|writer| writer.has_page())
             && let Err(error) = writer.skip(to)
         {
             return Err(self.poison("write segment", error));
@@ -196,10 +196,10 @@ impl Log {
         Ok(())
     }
 
-    /// Whether a record with such a body goes into the active segment.
+    /// Whether a record with such a body goes into the active segment, if it is appended then.
     #[inline]
-    pub fn fits(&self, body_len: usize) -> bool {
-        let fits = |writer: &SegmentWriter| writer.fits(body_len);
+    pub fn fits(&self, body_len: usize, stamp: Stamp) -> bool {
+        let fits = |writer: &SegmentWriter| writer.fits(body_len, stamp);
         self.is_active && self.writer.as_ref().is_some_and(fits)
     }
 

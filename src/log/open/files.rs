@@ -10,7 +10,7 @@ use crate::clock::Stamp;
 use crate::error::{Error, Result};
 use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
-use crate::storage::{Buffer, Dir, File};
+use crate::storage::{Buffer, Dir, File, READ_TRIES, read_what_can_be_read};
 
 const ASIDE_PREFIX: &str = "damaged-";
 
@@ -224,17 +224,21 @@ impl Files {
             return Ok(SegmentHeader::decode(&bytes[..len]));
         }
         let mut page = Buffer::new(PAGE_SIZE)?;
-        let len = file.read_medium_at(&mut page, position(copy))?;
-        Ok(SegmentHeader::decode(&page[..len]))
+        let mut tries = 1..READ_TRIES;
+        loop {
+            match file.read_medium_at(&mut page, position(copy)) {
+                Ok(len) => return Ok(SegmentHeader::decode(&page[..len])),
+                Err(error) if tries.next().is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Both copies are gone: the first pages tell what the header said.
     fn header_from_pages(&mut self, number: u32, file: &dyn File) -> Option<SegmentHeader> {
         let size = file.size().ok()?;
         let mut buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE).ok()?;
-        let len = file
-            .read_medium_at(&mut buffer, position(HEADER_COPIES))
-            .ok()?;
+        let len = read_what_can_be_read(file, &mut buffer, position(HEADER_COPIES));
         let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(HEADER_COPIES..);
         let belongs = |(page, slot): (&[u8], u32)| {
             PageHeader::decode(page).filter(|header| header.slot == slot)
