@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use forebay::format::{PAGES_MAX, SegmentHeader};
 use forebay::{Config, Engine, Record, Source};
 
 use crate::process::{
@@ -211,6 +212,26 @@ fn a_copy_without_the_newest_segments_is_repaired() {
     let stored = setup.stored();
     assert_eq!(stored.len() as u64, base + 1);
     assert!(number(&stored[stored.len() - 1], "offset") >= 5000);
+}
+
+/// A header that promises a million pages to a file that has a few made every look at the store read each
+/// of them, many times over: verbs did not end for minutes. Found by fuzzing.
+#[test]
+fn a_header_that_promises_more_than_the_file_has_holds_nobody_up() {
+    let setup = setup("repair-pages");
+    let (name, _) = bases(&setup).pop().unwrap();
+    change(&setup.store().join(&name), |bytes| {
+        let mut header = SegmentHeader::decode(bytes).unwrap();
+        header.pages = PAGES_MAX;
+        for copy in bytes.chunks_mut(4096).take(2) {
+            header.encode(copy);
+        }
+    });
+    std::fs::remove_file(setup.store().join("checkpoint")).unwrap();
+    verb("verify", &setup.store(), &[]).expect(1);
+    repair(&setup);
+    setup.append(b"after\n");
+    assert_eq!(setup.stored().len(), 5001);
 }
 
 /// A newest segment that was cut costs what was cut off, and not more.

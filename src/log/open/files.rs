@@ -8,7 +8,7 @@ use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
 use crate::clock::Stamp;
 use crate::error::{Error, Result};
-use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
+use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
 use crate::storage::{Buffer, Dir, File};
 
@@ -205,12 +205,17 @@ impl Files {
         is_good: bool,
         bad_copies: heapless::Vec<u32, { HEADER_COPIES as usize }>,
     ) {
+        // A file that was cut has no pages behind its end, whatever its header says.
+        let pages = file
+            .size()
+            .map_or(u64::MAX, |size| size.div_ceil(PAGE_SIZE as u64));
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let segment = Segment {
             file: Arc::clone(file),
             number,
             base: header.base,
             life: header.life,
-            pages: header.pages,
+            pages: header.pages.min(pages).max(PAGES_MIN),
             prepared: header.prepared,
         };
         let is_good = is_good && header.number == number;
