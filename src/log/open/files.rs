@@ -8,7 +8,9 @@ use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
 use crate::clock::Stamp;
 use crate::error::{Error, Result};
-use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE};
+use crate::format::{
+    Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
+};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
 use crate::storage::{Buffer, Dir, File};
 
@@ -298,7 +300,10 @@ impl Files {
             base: newest.base,
             life: newest.life,
             number,
-            pages: u32::try_from(size / PAGE_SIZE as u64).ok()?,
+            // Also of a file that was cut a header is made that verifies.
+            pages: u32::try_from(size / PAGE_SIZE as u64)
+                .ok()?
+                .clamp(PAGES_MIN, PAGES_MAX),
             prepared: newest.stamp,
             name: newest_checkpoint
                 .map(|checkpoint| checkpoint.name.clone())
