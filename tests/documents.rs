@@ -197,6 +197,26 @@ fn each_guarantee_names_its_test() {
     }
 }
 
+/// `L-8`: the same for each promise of docs/durability.md, to which the guarantees link.
+#[test]
+fn each_promise_names_its_test() {
+    assert!(document("README.md").contains("](docs/durability.md)"));
+    let tests = tests();
+    let rows = rows(&document("docs/durability.md"), "## Promises");
+    assert!(rows.len() >= 12);
+    for row in rows {
+        let [promise, shown] = &row[..] else {
+            panic!("two cells: {row:?}");
+        };
+        assert!(promise.ends_with('.'), "{promise}: a sentence");
+        let named: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{promise}: which test?");
+        for test in named {
+            assert!(tests.contains(test), "there is no test {test}");
+        }
+    }
+}
+
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
