@@ -41,7 +41,7 @@ pub use batch::Batch;
 pub(crate) use batch::{Pick, Picked};
 pub use blocking::{Answer, Blocking, BlockingSink, Lanes};
 pub use outcomes::Outcomes;
-pub(crate) use outcomes::Settled;
+pub(crate) use outcomes::{Expected, Settled};
 
 /// What a sink can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

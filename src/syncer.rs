@@ -312,7 +312,7 @@ fn drain(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> Result<bool, 
             if record.offset < log.next() {
                 return true;
             }
-            let is_full = log.is_dirty() && !log.fits(record.body.len());
+            let is_full = log.is_dirty() && !log.fits(record.body.len(), stamp);
             if is_full && holds(Rule::SyncBeforeRoll) {
                 is_left = true;
                 return false;

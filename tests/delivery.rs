@@ -11,6 +11,7 @@ mod delivery {
     mod ages;
     mod bench;
     mod drops;
+    mod lanes;
     mod letters;
     mod lives;
     mod pace;

@@ -130,7 +130,13 @@ pub const OWNERS: [(&str, Places); 13] = [
     ),
     (
         "crossbeam_channel",
-        &[("src/engine", "orders to stop, events")],
+        &[
+            ("src/engine", "orders to stop, events"),
+            (
+                "src/sink/blocking.rs",
+                "batches for lanes, and their answers",
+            ),
+        ],
     ),
     ("heapless", &[]),
     ("lexopt", &[("src/cli.rs", "arguments")]),

@@ -99,10 +99,8 @@ delivery | backoffBaseMs | 0 | must be 1..=86400000
 delivery | backoffMaxMs | 49 | must be 50..=86400000
 delivery | pollIntervalMs | 0 | must be 1..=86400000
 delivery | ordering | "key" | must be "stream" or "perKey" or "none"
-delivery | ordering | "perKey" | not available in this version
 delivery | maxInFlight | 0 | must be 1..=8
 delivery | maxInFlight | 9 | must be 1..=8
-delivery | maxInFlight | 2 | not available in this version
 deadLetters | maxBytes | 8392703 | must be 8392704..=70368744177664
 deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
@@ -278,6 +276,7 @@ fn every_key_in_the_code_has_a_bad_value_here() {
     let mut in_code = words_in(include_str!("../../config.rs"));
     in_code.extend(words_in(include_str!("../sinks.rs")));
     in_code.extend(words_in(include_str!("../stream.rs")));
+    in_code.extend(words_in(include_str!("../delivery.rs")));
     for source in [
         include_str!("../../input.rs"),
         include_str!("../../input/stdin.rs"),
