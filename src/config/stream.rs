@@ -201,6 +201,7 @@ impl StreamConfig {
     }
 
     /// Something is delivered, so something may be given up.
+    #[doc = "x"]
     pub fn has_letters(&self) -> bool {
         let is_none = |sink: &SinkConfig| matches!(sink.kind, SinkKind::None);
         !self.sinks.iter().all(is_none)
