@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 15] = [
+const DIRECT: [(&str, &str); 17] = [
     (
         "aws-credential-types",
         "the keys of a signature, as aws-sigv4 takes them",
@@ -33,6 +33,7 @@ const DIRECT: [(&str, &str); 15] = [
     ("memmap2", "maps, for rings, shared counters and segments"),
     ("parking_lot", "locks that do not poison and are small"),
     ("rustix", "system calls without a C library in between"),
+    ("rustls", "TLS without a C library in between"),
     (
         "serde",
         "the visitor that keeps a value's place in the configuration",
@@ -42,17 +43,20 @@ const DIRECT: [(&str, &str); 15] = [
         "reads JSON without recursion, and writes its strings",
     ),
     ("signal-hook", "the binary ends in order on SIGTERM"),
-    ("ureq", "HTTP and TLS that block"),
+    ("ureq", "HTTP that blocks"),
+    ("webpki-roots", "what browsers trust"),
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 8] = [
     "aws-credential-types",
     "aws-sigv4",
     "base64",
     "lexopt",
+    "rustls",
     "signal-hook",
     "ureq",
+    "webpki-roots",
 ];
 
 /// Runtimes, their parts, and the clients that stand on them.

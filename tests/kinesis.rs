@@ -12,4 +12,5 @@ mod kinesis {
     mod server;
     mod signature;
     mod time;
+    mod tls;
 }

@@ -201,7 +201,6 @@ impl StreamConfig {
     }
 
     /// Something is delivered, so something may be given up.
-    #[doc = "x"]
     pub fn has_letters(&self) -> bool {
         let is_none = |sink: &SinkConfig| matches!(sink.kind, SinkKind::None);
         !self.sinks.iter().all(is_none)

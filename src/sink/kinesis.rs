@@ -30,6 +30,7 @@ pub mod credentials;
 mod http;
 mod sign;
 mod time;
+mod tls;
 
 use answer::{Entries, Entry, Kind};
 use body::{Added, Body, Bounds};
@@ -172,9 +173,9 @@ impl Kinesis {
             connect_timeout: options.connect_timeout,
             connections: count,
         };
-        let client = Client::new(&settings)
-            .map_err(|text| Error::text(Code::Sink, "open kinesis sink", text))?;
         let time = Arc::new(Time::default());
+        let client = Client::new(&settings, Arc::clone(clock), Arc::clone(&time))
+            .map_err(|text| Error::text(Code::Sink, "open kinesis sink", text))?;
         let provider = Provider::new(
             options.credentials.clone(),
             options.environment.clone(),
@@ -423,7 +424,6 @@ impl Shared {
             return Err("there is no time left for another request".to_owned());
         }
         self.client.send(
-            &*self.clock,
             &Method::Post(body),
             &self.address,
             &headers,

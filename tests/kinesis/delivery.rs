@@ -5,6 +5,7 @@ use std::time::Duration;
 use forebay::counters::SinkState;
 use forebay::{Code, Config, Engine, Stream};
 
+use super::credentials::Around;
 use super::server::{Act, Server};
 use crate::common::{LIMIT, Scratch, wait_until};
 
@@ -256,7 +257,7 @@ fn lanes_deliver_side_by_side() {
     assert!((1..=4).contains(&server.state().connections));
 }
 
-/// `G-036`, `G-016`: what is missing is named; what is secret is not.
+/// `G-016`: what is missing is named; what is secret is not.
 #[test]
 fn a_configuration_is_refused_or_shown_without_secrets() {
     let sink = |more: &str| {
@@ -290,4 +291,61 @@ fn a_configuration_is_refused_or_shown_without_secrets() {
         assert_eq!(error.code(), Code::Config);
         assert!(error.to_string().contains(rule), "{error}");
     }
+}
+
+/// `G-036`: settings, then the environment, then the shared files, then the endpoint for things.
+#[test]
+fn the_region_is_looked_for_where_it_may_stand() {
+    let scratch = Scratch::new("kinesis-region");
+    let file = scratch.join("config");
+    std::fs::write(&file, "[default]\nregion = eu-central-1\n").unwrap();
+    let in_file = ("AWS_CONFIG_FILE", file.display().to_string());
+    let variable = |name, value: &str| (name, value.to_owned());
+    let iot = r#","credentials":{"type":"iot","endpoint":"c1.credentials.iot.eu-north-1.amazonaws.com",
+        "roleAlias":"a","certificateFile":"c","keyFile":"k"}"#;
+    let of = |more: &str, variables: Vec<(&'static str, String)>| {
+        let sink = format!(r#"{{"type":"kinesis","streamName":"s"{more}}}"#);
+        let text = format!(r#"{{"streams":[{{"name":"s","sink":{sink}}}]}}"#);
+        let config = Config::from_json_in(&text, &Around(variables));
+        config
+            .map(|config| config.to_json())
+            .map_err(|error| error.to_string())
+    };
+    let default = variable("AWS_DEFAULT_REGION", "us-west-2");
+    let region = variable("AWS_REGION", "us-east-1");
+    for (more, variables, expected) in [
+        (
+            r#","region":"eu-west-1""#,
+            vec![region.clone()],
+            "eu-west-1",
+        ),
+        ("", vec![default.clone(), region], "us-east-1"),
+        (iot, vec![default, in_file.clone()], "us-west-2"),
+        (iot, vec![in_file], "eu-central-1"),
+        (iot, Vec::new(), "eu-north-1"),
+    ] {
+        let text = of(more, variables).unwrap();
+        assert!(
+            text.contains(&format!("\"region\": \"{expected}\"")),
+            "{text}"
+        );
+    }
+    assert!(
+        of("", Vec::new())
+            .unwrap_err()
+            .contains("\"region\" is missing")
+    );
+}
+
+/// The example of the documents is taken as it is.
+#[test]
+#[cfg(feature = "cli")]
+fn the_example_is_checked() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples/kinesis.json");
+    let forebay = env!("CARGO_BIN_EXE_forebay");
+    let checked = std::process::Command::new(forebay)
+        .args(["check", example])
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
 }

@@ -163,7 +163,7 @@ impl Server {
 
     fn serve(&self, stream: &TcpStream) {
         stream.set_nodelay(true).unwrap();
-        while let Some(request) = read_request(stream) {
+        while let Some(request) = read_request(&mut &*stream) {
             if self.is_over.load(Ordering::Relaxed) || !self.answer(stream, &request) {
                 break;
             }
@@ -354,7 +354,7 @@ fn write(
 }
 
 /// The next request of a connection.
-fn read_request(mut stream: &TcpStream) -> Option<Request> {
+pub fn read_request(stream: &mut impl Read) -> Option<Request> {
     let mut bytes = Vec::new();
     let mut part = [0; 65_536];
     let end = loop {

@@ -13,7 +13,7 @@ use super::server::Server;
 use crate::common::{Scratch, wait_until};
 
 /// The system's clock, with a time of day of its own.
-struct Wrong {
+pub struct Wrong {
     inner: System,
     wall_ms: AtomicU64,
 }
@@ -33,6 +33,12 @@ impl Clock for Wrong {
 }
 
 fn open(scratch: &Scratch, server: &Server, wall_ms: u64) -> (Run, Arc<Wrong>) {
+    let delivery = r#","delivery":{"backoffBaseMs":1,"backoffMaxMs":50}"#;
+    open_at(scratch, &server.stream("", delivery), wall_ms)
+}
+
+/// The same for any stream.
+pub fn open_at(scratch: &Scratch, stream: &str, wall_ms: u64) -> (Run, Arc<Wrong>) {
     let wall_ms = AtomicU64::new(wall_ms);
     let inner = System::new();
     let clock = Arc::new(Wrong { inner, wall_ms });
@@ -40,9 +46,7 @@ fn open(scratch: &Scratch, server: &Server, wall_ms: u64) -> (Run, Arc<Wrong>) {
         clock: clock.clone(),
         ..World::real()
     };
-    let delivery = r#","delivery":{"backoffBaseMs":1,"backoffMaxMs":50}"#;
-    let config = scratch.config(&server.stream("", delivery));
-    let engine = Engine::open_in(&config, &world).unwrap();
+    let engine = Engine::open_in(&scratch.config(stream), &world).unwrap();
     let stream = engine.stream("telemetry").unwrap();
     (Run { engine, stream }, clock)
 }

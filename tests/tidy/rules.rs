@@ -112,7 +112,7 @@ pub const BANS: [Ban; 7] = [
 ];
 
 /// Which files name a dependency. Without places: any.
-pub const OWNERS: [(&str, Places); 16] = [
+pub const OWNERS: [(&str, Places); 18] = [
     (
         "aws_credential_types",
         &[("src/sink/kinesis/sign.rs", "the keys of a signature")],
@@ -165,6 +165,7 @@ pub const OWNERS: [(&str, Places); 16] = [
             ("src/clock.rs", "system calls on clocks"),
         ],
     ),
+    ("rustls", &[("src/sink/kinesis/tls.rs", "TLS")]),
     (
         "serde",
         &[
@@ -188,7 +189,17 @@ pub const OWNERS: [(&str, Places); 16] = [
         "signal_hook",
         &[("src/cli/run.rs", "the binary ends in order")],
     ),
-    ("ureq", &[("src/sink/kinesis/http.rs", "HTTP")]),
+    (
+        "ureq",
+        &[
+            ("src/sink/kinesis/http.rs", "HTTP"),
+            ("src/sink/kinesis/tls.rs", "its connections"),
+        ],
+    ),
+    (
+        "webpki_roots",
+        &[("src/sink/kinesis/tls.rs", "what browsers trust")],
+    ),
 ];
 
 pub const SRC_LINES_MAX: usize = 500;

@@ -6,35 +6,24 @@
 //! **Threads.** A look-up of a name may take one for itself, which ends with the look-up.
 
 use std::io::Read;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, HeaderValue, Uri};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, Proxy};
 
-use super::time::{Dated, http_date_ms};
+use super::time::{Dated, Time, http_date_ms};
+use super::tls::Tls;
 use crate::clock::Clock;
-use crate::storage::read_text;
 
-/// The most that is read of a file with certificates, in bytes.
-const PEM_SIZE_MAX: u64 = 4 << 20;
 /// The longest wait that a service may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// Where systems keep the certificates that they trust.
-const SYSTEM_ROOTS: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// How a client connects.
 #[derive(Debug, Default)]
 pub struct Settings<'a> {
-    /// Only what these certificates have signed is trusted; `None`: what the system trusts, or, where it
-    /// says nothing, what browsers do.
+    /// Only what these certificates have signed is trusted; `None`: what the system and browsers do.
     pub ca_file: Option<&'a str>,
     /// Certificate and key that the client shows.
     pub identity: Option<(&'a str, &'a str)>,
@@ -49,9 +38,10 @@ pub struct Settings<'a> {
 }
 
 /// Sends requests.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
+    clock: Arc<dyn Clock>,
 }
 
 /// What came back besides the body.
@@ -77,20 +67,23 @@ pub enum Method<'a> {
 
 impl Client {
     /// A client; else says what is wrong with its settings.
-    pub fn new(settings: &Settings<'_>) -> Result<Self, String> {
-        let mut tls = TlsConfig::builder();
-        if let Some(roots) = roots(settings.ca_file)? {
-            tls = tls.root_certs(RootCerts::from(roots));
-        }
-        if let Some((certificate, key)) = settings.identity {
-            tls = tls.client_cert(Some(identity(certificate, key)?));
-        }
+    pub fn new(
+        settings: &Settings<'_>,
+        clock: Arc<dyn Clock>,
+        time: Arc<Time>,
+    ) -> Result<Self, String> {
+        let tls = Tls::new(
+            settings.ca_file,
+            settings.identity,
+            Arc::clone(&clock),
+            time,
+        )?;
         let proxy = match settings.proxy {
             Some(proxy) => Some(Proxy::new(proxy).map_err(|_| "proxy: not a proxy".to_owned())?),
             None if settings.proxy_of_environment => Proxy::try_from_env(),
             None => None,
         };
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -99,17 +92,18 @@ impl Client {
             .max_idle_connections(settings.connections)
             .max_idle_connections_per_host(settings.connections)
             .proxy(proxy)
-            .tls_config(tls.build())
-            .build()
-            .new_agent();
-        Ok(Self { agent })
+            .build();
+        let connector = ConnectProxyConnector::default()
+            .chain(TcpConnector::default())
+            .chain(tls);
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        Ok(Self { agent, clock })
     }
 
     /// Sends one request and reads the answer's body into `body`, no more than `len_max` bytes of it.
     /// Else says what went wrong: then it is not known whether the request was carried out.
     pub fn send(
         &self,
-        clock: &dyn Clock,
         method: &Method<'_>,
         uri: &str,
         headers: &[(&str, &str)],
@@ -118,7 +112,7 @@ impl Client {
         len_max: usize,
     ) -> Result<Reply, String> {
         body.clear();
-        let sent = clock.mono();
+        let sent = self.clock.mono();
         let limit = Some(timeout);
         let mut answer = match method {
             Method::Get => {
@@ -138,7 +132,7 @@ impl Client {
             }
         }
         .map_err(|error| said(&error))?;
-        let received = clock.mono();
+        let received = self.clock.mono();
         let reply = Reply {
             status: answer.status().as_u16(),
             error_type: text(answer.headers(), "x-amzn-errortype").to_owned(),
@@ -221,49 +215,4 @@ pub fn check_proxy(text: &str) -> Result<(), &'static str> {
         Ok(_) if is_known => Ok(()),
         _ => Err("must be an address: http://host:port"),
     }
-}
-
-/// Reads what is trusted. `None`: what comes with the client.
-fn roots(ca_file: Option<&str>) -> Result<Option<Vec<Certificate<'static>>>, String> {
-    if let Some(path) = ca_file {
-        let found = certificates(path)?;
-        return match found.is_empty() {
-            true => Err(format!("{path}: there is no certificate in it")),
-            false => Ok(Some(found)),
-        };
-    }
-    let mut found = SYSTEM_ROOTS
-        .iter()
-        .filter_map(|path| certificates(path).ok());
-    Ok(found.find(|found| !found.is_empty()))
-}
-
-fn certificates(path: &str) -> Result<Vec<Certificate<'static>>, String> {
-    let items = parse(path)?.into_iter();
-    let certificates = items.filter_map(|item| match item {
-        PemItem::Certificate(certificate) => Some(certificate),
-        _ => None,
-    });
-    Ok(certificates.collect())
-}
-
-fn parse(path: &str) -> Result<Vec<PemItem<'static>>, String> {
-    let text =
-        read_text(Path::new(path), PEM_SIZE_MAX).map_err(|error| format!("{path}: {error}"))?;
-    let items: Result<_, _> = parse_pem(text.as_bytes()).collect();
-    items.map_err(|_| format!("{path}: not PEM"))
-}
-
-fn identity(certificate: &str, key: &str) -> Result<ClientCert, String> {
-    let chain = certificates(certificate)?;
-    if chain.is_empty() {
-        return Err(format!("{certificate}: there is no certificate in it"));
-    }
-    let found = parse(key)?.into_iter().find_map(|item| match item {
-        PemItem::PrivateKey(key) => Some(key),
-        _ => None,
-    });
-    let found: PrivateKey<'static> =
-        found.ok_or(format!("{key}: there is no private key in it"))?;
-    Ok(ClientCert::new_with_certs(&chain, found))
 }

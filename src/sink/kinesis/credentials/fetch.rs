@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -50,7 +51,8 @@ impl Provider {
             }
             _ => settings.connect_timeout = INSTANCE_TIMEOUT,
         }
-        Client::new(&settings).map_err(Failure::auth)
+        let (clock, time) = (Arc::clone(&self.clock), Arc::clone(&self.time));
+        Client::new(&settings, clock, time).map_err(Failure::auth)
     }
 
     pub(super) fn fetch(&self, client: Option<&Client>) -> Result<Fetched, Failure> {
@@ -272,8 +274,7 @@ impl Provider {
         headers: &[(&str, &str)],
         body: &mut Vec<u8>,
     ) -> Result<Reply, Failure> {
-        let (clock, timeout) = (&*self.clock, self.timeout);
-        let reply = client.send(clock, method, uri, headers, timeout, body, LEN_MAX);
+        let reply = client.send(method, uri, headers, self.timeout, body, LEN_MAX);
         reply.map_err(|text| Failure::down(format!("credentials: {text}")))
     }
 
