@@ -195,7 +195,7 @@ fn source(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<Source> {
         ("iot", Kind::Iot),
     ];
     let kind = match object.take_set("type") {
-        Some(node) => node.word(&words)?,
+        Some(node) => resolver.word(&node, &words)?,
         None => Kind::Default,
     };
     let text = |node: Node<'_>| {

@@ -99,10 +99,8 @@ delivery | backoffBaseMs | 0 | must be 1..=86400000
 delivery | backoffMaxMs | 49 | must be 50..=86400000
 delivery | pollIntervalMs | 0 | must be 1..=86400000
 delivery | ordering | "key" | must be "stream" or "perKey" or "none"
-delivery | ordering | "perKey" | not available in this version
 delivery | maxInFlight | 0 | must be 1..=8
 delivery | maxInFlight | 9 | must be 1..=8
-delivery | maxInFlight | 2 | not available in this version
 deadLetters | maxBytes | 8392703 | must be 8392704..=70368744177664
 deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
@@ -151,7 +149,7 @@ kinesis | connectTimeoutMs | "1s" | must be 1..=86400000
 kinesis | maxRequestRecords | 0 | must be 1..=10000
 kinesis | maxRequestBytes | 67108865 | must be 1..=67108864
 kinesis | maxRecordBytes | 10485761 | must be 1..=10485760
-credentials | type | "sso" | must be "default" or "static" or "environment" or "profile" or "container" or "instance" or "iot"
+credentials | type | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
 static | accessKeyId | "" | must be one line of text
 static | secretAccessKey | 5 | must be a string
 static | sessionToken | "a\nb" | must be one line of text

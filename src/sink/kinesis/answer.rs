@@ -429,5 +429,4 @@ impl Visitor<'_> for Code<'_> {
 }
 
 #[cfg(test)]
-#[path = "answer_tests.rs"]
 mod tests;

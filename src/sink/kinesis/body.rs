@@ -23,6 +23,7 @@ const ESCAPED_LEN_MAX: usize = 6;
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names)] // what is a bound ends so
 pub struct Bounds {
     /// The most records.
     pub records_max: usize,
@@ -57,6 +58,7 @@ pub struct Body {
 }
 
 /// A key as the service takes it.
+#[allow(clippy::large_enum_variant)] // it lives on the stack, for one record
 enum Key<'a> {
     Own(&'a str),
     Mapped(Short<MAPPED_LEN_MAX>),

@@ -102,7 +102,7 @@ pub enum Source {
     Container,
     /// The metadata service of an instance, version 2.
     Instance,
-    /// The credentials provider of AWS IoT: by a device's certificate.
+    /// The credentials provider of AWS for things: by a device's certificate.
     Iot {
         /// Its host name, as `DescribeEndpoint` tells it.
         endpoint: Text,

@@ -11,6 +11,7 @@ use super::profile::{Section, section};
 use super::{Credentials, Environment, Failure, Fetched, Life, Provider, Source};
 use crate::sink::kinesis::http::{Client, Method, Reply, Settings};
 use crate::sink::kinesis::time::iso_date_ms;
+use crate::sink::text::Text;
 use crate::storage::read_text;
 
 /// The most that is read of an answer or a file, in bytes.
@@ -46,7 +47,7 @@ impl Provider {
                 ..
             } => {
                 settings.identity = Some((certificate_file.reveal(), key_file.reveal()));
-                settings.ca_file = ca_file.as_ref().map(|file| file.reveal());
+                settings.ca_file = ca_file.as_ref().map(Text::reveal);
                 settings.proxy_of_environment = true;
             }
             _ => settings.connect_timeout = INSTANCE_TIMEOUT,
@@ -68,10 +69,7 @@ impl Provider {
             Source::Environment => environment(&self.environment),
             Source::Profile { name, file } => {
                 let (name, file) = (name.as_ref(), file.as_ref());
-                self.profile(
-                    name.map(|name| name.reveal()),
-                    file.map(|file| file.reveal()),
-                )
+                self.profile(name.map(Text::reveal), file.map(Text::reveal))
             }
             Source::Container => self.container(is_there(client)?),
             Source::Instance => self.instance(is_there(client)?),
@@ -81,7 +79,7 @@ impl Provider {
                 thing_name,
                 ..
             } => {
-                let thing = thing_name.as_ref().map(|name| name.reveal());
+                let thing = thing_name.as_ref().map(Text::reveal);
                 self.iot(
                     is_there(client)?,
                     endpoint.reveal(),
