@@ -248,6 +248,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         durable_mark: decided.next,
         durable_head: last.head,
         durable_reach: reach,
+        durable_life: decided.life,
         is_checkpoint_owed: true,
         life,
         next: decided.next,
