@@ -88,6 +88,7 @@ fn lives_that_once_failed_do_not_any_more() {
         (20, Kind::Damaged),
         (31, Kind::Damaged),
         (126, Kind::Damaged),
+        (99, Kind::Damaged),
         (100_009, Kind::Damaged),
         (100_018, Kind::Honest),
         (100_033, Kind::Honest),
