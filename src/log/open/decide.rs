@@ -240,8 +240,8 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
     behind_end.max(last.mark + last.reach + ring)
 }
 
-/// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments that
-/// were begun after the last checkpoint may be lost, and no life is used again.
+/// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
+/// that were begun after the last checkpoint may be lost, and no life is used again.
 fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
     if files.is_new() {
         return seen;
