@@ -53,7 +53,7 @@ pub(in crate::log) struct Files {
     /// Files that were to become segments.
     pub spares: Vec<String>,
     /// Pages of files that were set aside.
-    pub aside_pages: u64,
+    aside_pages: u64,
     /// Numbers of files that belong to somebody else.
     pub blocked: Vec<u32>,
     /// Whose they are.
@@ -342,6 +342,14 @@ impl Files {
             .extend(foreign.iter().map(|stored| stored.segment.number));
         self.owners = foreign.iter().map(|stored| stored.header.store).collect();
         self.segments = ours;
+    }
+
+    /// Pages of files that were set aside, or are about to be.
+    pub fn aside_pages(&self) -> u64 {
+        let dead = self.dead.iter();
+        let aside = dead.filter(|dead| dead.segment.life == 0 && !dead.is_blank);
+        let sizes = aside.filter_map(|dead| dead.segment.file.size().ok());
+        self.aside_pages + sizes.map(|size| size / PAGE_SIZE as u64).sum::<u64>()
     }
 
     /// Nothing is there, and never was.
