@@ -79,7 +79,8 @@ fn campaign(kind: Kind, default: u64) -> Counts {
 /// again, and then counted twice, which made the syncer panic. 126, 100033: what was missing for several reasons
 /// below the head of a sink that came back was not counted in full. 100009: a segment that was begun after the last
 /// checkpoint was lost, and its life was used again. 99: a full disk had no room for a checkpoint that was lost.
-/// 100181: what an open sets aside did not count against the budget before the next one.
+/// 100181: what an open sets aside did not count against the budget before the next one. 100189: a ring of other
+/// bounds was drained in part, an error ended that, and the syncer was given what had left the ring already.
 #[test]
 fn lives_that_once_failed_do_not_any_more() {
     for (seed, kind) in [
@@ -94,6 +95,7 @@ fn lives_that_once_failed_do_not_any_more() {
         (100_009, Kind::Damaged),
         (100_018, Kind::Honest),
         (100_033, Kind::Honest),
+        (100_189, Kind::SharedRing),
     ] {
         assert_eq!(life(seed, kind, Control::None).lives, 1);
     }
