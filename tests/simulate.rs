@@ -81,6 +81,7 @@ fn campaign(kind: Kind, default: u64) -> Counts {
 /// checkpoint was lost, and its life was used again. 99: a full disk had no room for a checkpoint that was lost.
 /// 100181: what an open sets aside did not count against the budget before the next one. 100189: a ring of other
 /// bounds was drained in part, an error ended that, and the syncer was given what had left the ring already.
+/// 100123: a read of a tail slot failed once while a segment was scanned, and its records were taken for damage.
 #[test]
 fn lives_that_once_failed_do_not_any_more() {
     for (seed, kind) in [
@@ -92,6 +93,7 @@ fn lives_that_once_failed_do_not_any_more() {
         (126, Kind::Damaged),
         (99, Kind::Damaged),
         (100_181, Kind::Damaged),
+        (100_123, Kind::Damaged),
         (100_009, Kind::Damaged),
         (100_018, Kind::Honest),
         (100_033, Kind::Honest),

@@ -12,7 +12,7 @@ use crate::format::{
     Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
 };
 use crate::segment::{self, READ_AHEAD_PAGES, position};
-use crate::storage::{Buffer, Dir, File, READ_TRIES, read_what_can_be_read};
+use crate::storage::{Buffer, Dir, File, persist, read_what_can_be_read};
 
 pub(in crate::log) const ASIDE_PREFIX: &str = "damaged-";
 
@@ -269,14 +269,8 @@ impl Files {
             return Ok(SegmentHeader::decode(&bytes[..len]));
         }
         let mut page = Buffer::new(PAGE_SIZE)?;
-        let mut tries = 1..READ_TRIES;
-        loop {
-            match file.read_medium_at(&mut page, position(copy)) {
-                Ok(len) => return Ok(SegmentHeader::decode(&page[..len])),
-                Err(error) if tries.next().is_none() => return Err(error),
-                Err(_) => {}
-            }
-        }
+        let len = persist(|| file.read_medium_at(&mut page, position(copy)))?;
+        Ok(SegmentHeader::decode(&page[..len]))
     }
 
     /// Both copies are gone: the first pages tell what the header said.
