@@ -7,10 +7,11 @@ mod world;
 mod sim;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use forebay::segment::Io;
 use sim::random::seed;
-use sim::session::{INTERVAL, SETUP, Setup};
+use sim::session::{INTERVAL, SETUP, Session, Setup};
 use sim::storage::Control;
 use world::{End, World, random_life, rough_life};
 
@@ -181,4 +182,30 @@ fn controls_fail() {
         println!("{control:?}: found by seed {seed:?}");
         assert!(seed.is_some(), "{control:?} was not noticed");
     }
+}
+
+/// A segment is lost that was begun after the last checkpoint, and nothing is left that tells its life.
+#[test]
+fn the_life_of_a_lost_segment_is_not_used_again() {
+    let setup = Setup {
+        segment_bytes: 1 << 16,
+        ring_records: 200,
+        checkpoint_interval: Duration::from_secs(3600),
+        ..SETUP
+    };
+    let mut world = World::new(1, setup);
+    let mut session = world.open().unwrap();
+    while session.log().shared().segments().len() < 2 {
+        world.append(&mut session, 10);
+        assert!(session.step(&mut world.oracle, INTERVAL));
+    }
+    let newest = session.log().shared().segments().last().unwrap().number;
+    drop(session);
+    world.disk.power_cut();
+    world.clock.reboot();
+    world.disk.remove(&format!("segment-{newest:06}"));
+    let session = Session::open(&world.disk, &world.clock, world.setup).unwrap();
+    let life = session.board.get(forebay::counters::StreamCounter::Life);
+    let used = world.disk.page_life();
+    assert!(life > used, "life {life} again, after {used}");
 }

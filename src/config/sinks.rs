@@ -9,6 +9,9 @@ use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name};
 use crate::sink::lines::LineFormat;
 use crate::sink::text::Text;
 
+#[cfg(feature = "kinesis")]
+mod kinesis;
+
 /// A sink.
 #[derive(Clone, Debug)]
 pub struct SinkConfig {
@@ -34,6 +37,9 @@ pub enum SinkKind {
     /// Lines on standard output.
     #[cfg(feature = "stdout")]
     Stdout(crate::sink::stdout::Options),
+    /// Amazon Kinesis Data Streams.
+    #[cfg(feature = "kinesis")]
+    Kinesis(Box<crate::sink::kinesis::Options>),
 }
 
 /// All types of the contract, and whether this build has them.
@@ -42,7 +48,7 @@ const TYPES: [(&str, bool); 6] = [
     ("callback", true),
     ("file", cfg!(feature = "file")),
     ("stdout", cfg!(feature = "stdout")),
-    ("kinesis", false),
+    ("kinesis", cfg!(feature = "kinesis")),
     ("kafka", false),
 ];
 
@@ -116,6 +122,8 @@ fn read(
         "stdout" => SinkKind::Stdout(crate::sink::stdout::Options {
             format: line_format(&mut object, resolver)?,
         }),
+        #[cfg(feature = "kinesis")]
+        "kinesis" => SinkKind::Kinesis(Box::new(kinesis::read(&mut object, resolver)?)),
         "callback" => {
             let id = object.take_set("id").map(|node| resolver.text(&node));
             SinkKind::Callback(id.unwrap_or_else(|| Ok(Text::open(sink_name.as_str())))?)

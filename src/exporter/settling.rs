@@ -29,6 +29,10 @@ impl Exporter {
         }
         let panics = self.outcomes.take_panics();
         self.count_panics(panics);
+        let mapped = self.outcomes.take_mapped();
+        if mapped > 0 {
+            self.cursor.add(CursorCounter::KeysMapped, mapped);
+        }
         if let Some(link) = self.outcomes.take_link() {
             self.is_link_told = true;
             self.set_link(link);

@@ -57,6 +57,11 @@ impl Answer<'_> {
             .set_all(self.ticket, Outcome::Rejected(reason));
     }
 
+    /// So many records were sent under another key, because the far side does not take theirs.
+    pub fn add_mapped(&mut self, count: u64) {
+        self.outcomes.add_mapped(count);
+    }
+
     /// How the link is; and, if it does not work, what the far side said.
     pub fn set_link(&mut self, link: Link, error: &str) {
         self.outcomes.set_link(link, error);

@@ -177,7 +177,8 @@ impl Oracle {
         let is_damaged = |offset| covering(offset).any(|loss| loss.reason == Reason::Damage);
         // What comes from the ring is behind.
         self.check_complete(head, next, opened.offsets);
-        for (offset, record) in self.records.range_mut(head..next) {
+        // The open may have taken over a ring and made room for what it held: the head is behind all it found.
+        for (offset, record) in self.records.range_mut(head..next.max(head)) {
             // An open that was cut off may have found it before it was hit.
             let is_hit = self.damage.offsets.contains(offset) || self.hit.contains(offset);
             if opened.offsets.binary_search(offset).is_ok() {

@@ -105,7 +105,6 @@ deadLetters | maxBytes | 8392703 | must be 8392704..=70368744177664
 deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "redis" | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
-sink | type | "kinesis" | this build does not have the feature "kinesis"
 sink | type | "kafka" | this build does not have the feature "kafka"
 sink | name | "" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | "a b" | must be 1 to 64 letters, digits, dots, underscores and hyphens
@@ -128,6 +127,40 @@ stdout | format | "text" | must be "ndjson" or "raw"
 callback | id | 5 | must be a string
 callback | id | "{thingName}" | {thingName}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
 callback | id | "a{" | "{" has no counterpart: a template is {Name}, and a brace itself is written twice
+kinesis | streamName | 5 | must be a string
+kinesis | streamName | "" | must be 1 to 128 letters, digits, dots, underscores and hyphens
+kinesis | streamName | "a/b" | must be 1 to 128 letters, digits, dots, underscores and hyphens
+kinesis | region | "eu west" | must be a region, as in "eu-west-1"
+kinesis | region | "" | must be a region, as in "eu-west-1"
+kinesis | endpointUrl | "kinesis.local" | must be an address: http://host or https://host
+kinesis | endpointUrl | "ftp://kinesis.local/" | must be an address: http://host or https://host
+kinesis | endpointUrl | "https://me@kinesis.local/" | must be an address: http://host or https://host
+kinesis | credentials | "static" | must be an object
+kinesis | encoding | "xml" | must be "json" or "cbor"
+kinesis | encoding | "cbor" | not available in this version
+kinesis | aggregation | "zip" | must be "none" or "kpl"
+kinesis | aggregation | "kpl" | not available in this version
+kinesis | timestamps | "now" | must be "asIs" or "rebase"
+kinesis | timestamps | "rebase" | not available in this version
+kinesis | caFile | "" | must be a path
+kinesis | proxy | "proxy" | must be an address: http://host:port
+kinesis | requestTimeoutMs | 0 | must be 1..=86400000
+kinesis | connectTimeoutMs | "1s" | must be 1..=86400000
+kinesis | maxRequestRecords | 0 | must be 1..=10000
+kinesis | maxRequestBytes | 67108865 | must be 1..=67108864
+kinesis | maxRecordBytes | 10485761 | must be 1..=10485760
+credentials | type | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
+static | accessKeyId | "" | must be one line of text
+static | secretAccessKey | 5 | must be a string
+static | sessionToken | "a\nb" | must be one line of text
+profile | profile | "" | must be one line of text
+profile | file | "" | must be a path
+iot | endpoint | "c.example/x" | must be the name of a host
+iot | roleAlias | "a b" | must be 1 to 128 of letters, digits and _=,@-
+iot | thingName | "" | must be one line of text
+iot | certificateFile | 5 | must be a string
+iot | keyFile | "" | must be a path
+iot | caFile | "" | must be a path
 input | type | "syslog" | must be "stdin" or "host"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string
@@ -198,7 +231,8 @@ fn a_field_in_another_place_is_not_known() {
     for (place, key) in fields() {
         for (other, _) in PLACES.iter().filter(|(other, _)| is_compiled_in(other)) {
             let is_common = match *other {
-                "file" | "stdout" | "callback" => "sink",
+                "file" | "stdout" | "callback" | "kinesis" => "sink",
+                "static" | "profile" | "iot" => "credentials",
                 "stdin" | "host" => "input",
                 other => other,
             };
@@ -227,7 +261,15 @@ fn null_means_the_default() {
     for (place, key) in fields() {
         let needed = matches!(
             (place, key),
-            ("document", "streams") | ("stream", "name" | "sink" | "sinks") | ("file", "path")
+            ("document", "streams")
+                | ("stream", "name" | "sink" | "sinks")
+                | ("file", "path")
+                | ("kinesis", "streamName" | "region")
+                | ("static", "accessKeyId" | "secretAccessKey")
+                | (
+                    "iot",
+                    "endpoint" | "roleAlias" | "certificateFile" | "keyFile"
+                )
         ) || ["sink", "input"].contains(&place) && ["type", "stream"].contains(&key);
         if !needed {
             let text = document(place, key, &format!("\"{key}\":null"));
@@ -277,6 +319,8 @@ fn every_key_in_the_code_has_a_bad_value_here() {
     in_code.extend(words_in(include_str!("../sinks.rs")));
     in_code.extend(words_in(include_str!("../stream.rs")));
     in_code.extend(words_in(include_str!("../delivery.rs")));
+    #[cfg(feature = "kinesis")]
+    in_code.extend(words_in(include_str!("../sinks/kinesis.rs")));
     for source in [
         include_str!("../../input.rs"),
         include_str!("../../input/stdin.rs"),

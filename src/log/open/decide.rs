@@ -10,7 +10,7 @@ use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
 use crate::log::batch::BatchBuffer;
-use crate::log::geometry::REACH_UNKNOWN;
+use crate::log::geometry::{LIVES_MAX, REACH_UNKNOWN, life_past_unknown};
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
 use crate::ring::Remains;
@@ -21,7 +21,7 @@ use crate::rules::{Rule, holds};
 pub(in crate::log) struct Decided {
     /// The offset that the next record gets.
     pub next: u64,
-    /// The greatest life in use.
+    /// The greatest life that can be in use.
     pub life: u64,
     /// The page of the last segment in which writing goes on; `None` when it must not.
     pub resume: Option<u32>,
@@ -233,7 +233,8 @@ pub(in crate::log) fn decide(
             true => scanned.evidence.end_slot,
             false => (scanned.evidence.end_slot - 1).max(HEADER_COPIES),
         });
-    let life = life.max(of(Rule::LifeAbovePages, scanned.evidence.life));
+    let seen = life.max(of(Rule::LifeAbovePages, scanned.evidence.life));
+    let life = last_life(files, last, seen);
     Ok(Decided {
         next,
         life,
@@ -274,6 +275,18 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64, own_ring_records: u32
         true => behind_end.max(last.mark + last.reach + ring),
         false => behind_end,
     }
+}
+
+/// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
+/// that were begun after the last checkpoint may be lost, and no life is used again.
+fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
+    if files.is_new() {
+        return seen;
+    }
+    if last.generation == 0 || files.checkpoint.is_damaged {
+        return life_past_unknown(seen);
+    }
+    seen.max(last.life + LIVES_MAX)
 }
 
 /// What the scan of the last segment shows.
