@@ -126,6 +126,8 @@ rules! {
     LifeAboveHeaders,
     /// The life of an open is above those in all pages.
     LifeAbovePages,
+    /// An open skips the lives that may have been used since the last checkpoint.
+    LivesSkipped,
     /// An open raises the life.
     LifePerOpen,
     /// The checkpoint's mark is evidence.

@@ -280,13 +280,16 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64, own_ring_records: u32
 /// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
 /// that were begun after the last checkpoint may be lost, and no life is used again.
 fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
-    if files.is_new() {
+    if files.is_new() || !holds(Rule::LivesSkipped) {
         return seen;
     }
     if last.generation == 0 || files.checkpoint.is_damaged {
         return life_past_unknown(seen);
     }
-    seen.max(last.life + LIVES_MAX)
+    match holds(Rule::LifeAboveCheckpoint) {
+        true => seen.max(last.life + LIVES_MAX),
+        false => seen,
+    }
 }
 
 /// What the scan of the last segment shows.
