@@ -66,6 +66,13 @@ pub enum EventKind {
         /// How many.
         records: u64,
     },
+    /// A sink's records became dead letters because the process died of each of them, again and again.
+    CrashLoop {
+        /// The sink's name.
+        name: Arc<str>,
+        /// How many records.
+        records: u64,
+    },
     /// The time of day was set: it is so many milliseconds later than the passing of time explains, or
     /// earlier. Told by each stream.
     ClockStepped {
@@ -238,6 +245,7 @@ pub struct SinkWatch {
     index: usize,
     state: SinkState,
     damaged: u64,
+    fatal: u64,
     /// Where the cursor stood, and what the sink had accepted.
     progress: (u64, u64),
 }
@@ -263,6 +271,7 @@ impl SinkWatch {
             index,
             state: SinkState::Ok,
             damaged: 0,
+            fatal: 0,
         }
     }
 
@@ -283,6 +292,12 @@ impl SinkWatch {
             self.state = state;
             let name = Arc::clone(&self.name);
             self.teller.tell(EventKind::Sink { name, state });
+        }
+        let fatal = cursor.get(CursorCounter::CrashLoops);
+        if fatal > self.fatal {
+            let (name, records) = (Arc::clone(&self.name), fatal - self.fatal);
+            self.fatal = fatal;
+            self.teller.tell(EventKind::CrashLoop { name, records });
         }
         if damaged > self.damaged {
             let records = damaged - self.damaged;
