@@ -41,6 +41,7 @@ mod window;
 
 use giving_up::GivingUp;
 use jitter::Jitter;
+pub use narrow::DEATHS_MAX;
 use narrow::Narrow;
 pub use options::{IN_FLIGHT_MAX, Options, Ordering, buffers};
 use picking::Classes;

@@ -52,12 +52,11 @@ const DIRECT: [(&str, &str); 18] = [
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 8] = [
     "aws-credential-types",
     "aws-sigv4",
     "base64",
     "lexopt",
-    "libc",
     "rustls",
     "signal-hook",
     "ureq",

@@ -1,7 +1,7 @@
 //! Records that a process died of: what the board of this boot says of them.
 //!
 //! ```text
-//!  death inside `deliver` ─▶ range of its batch ─▶ suspect: one record at a time ─▶ alone, three times ─▶ breaker
+//!  death inside `deliver` ─▶ its batch is suspect ─▶ one record at a time ─▶ alone, three times: given up
 //! ```
 
 use std::ops::Range;

@@ -167,7 +167,7 @@ stats! {
         poisoned_total "poisonedTotal",
         /// How often the syncer's thread woke up.
         wakeups_total "wakeupsTotal",
-        /// Events for which the channel had no room.
+        /// Events for which the channel or the stream that gets them had no room.
         events_lost_total "eventsLostTotal",
         /// Records that became dead letters.
         dead_letters_total "deadLettersTotal",

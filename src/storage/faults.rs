@@ -6,8 +6,8 @@
 //!
 //! What is noted belongs to the thread that dies; who is killed from outside notes nothing.
 //!
-//! **Invariants.** A thread's pointer is null, or points to a [`Risk`] on its own stack whose words are borrowed
-//! for as long: [`at_risk`] puts it back before it returns or unwinds.
+//! **Invariants.** A thread's pointer is null, or points to a [`Risk`] on its own stack whose words are
+//! borrowed for as long: [`at_risk`] puts it back before it returns or unwinds.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence};
@@ -108,8 +108,8 @@ mod signals {
         // SAFETY: `action` is whole.
         unsafe { libc::sigemptyset(&raw mut action.sa_mask) };
         for signal in FATAL {
-            // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for, and calls only what may be called
-            // in a handler.
+            // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for, and calls only what may be
+            // called in a handler.
             check(unsafe { sigaction(signal, &raw const action, ptr::null_mut()) })?;
         }
         Ok(())
