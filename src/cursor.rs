@@ -15,7 +15,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::counters::{Board, CURSOR_NAME_MAX, CursorCounter, INTERVALS_MAX, Place};
+use crate::counters::{
+    Board, CURSOR_NAME_MAX, CursorBoard, CursorCounter, Faults, INTERVALS_MAX, Place,
+};
 use crate::format::Reason;
 use crate::log::{BatchBuffer, Ended, Gap, Reader, Shared};
 use crate::rules::{Rule, holds};
@@ -257,6 +259,16 @@ impl Cursor {
     /// Sets a counter of this cursor.
     pub fn set(&self, counter: CursorCounter, value: u64) {
         self.board.cursor(self.index).set(counter, value);
+    }
+
+    /// Its part of the board. Only its exporter's thread may set anything there.
+    pub fn on_board(&self) -> CursorBoard<'_> {
+        self.board.cursor(self.index)
+    }
+
+    /// Where a death while its records are delivered is noted.
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.board), self.index)
     }
 
     /// Publishes the sink's last error.

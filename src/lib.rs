@@ -41,6 +41,7 @@ pub use config::Config;
 pub use engine::{Engine, Stream};
 pub use error::{Code, Error, Result};
 pub use record::{Record, RecordView, Source};
+pub use storage::note_fault;
 
 #[cfg(feature = "cli")]
 pub mod input;

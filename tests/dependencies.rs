@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 17] = [
+const DIRECT: [(&str, &str); 18] = [
     (
         "aws-credential-types",
         "the keys of a signature, as aws-sigv4 takes them",
@@ -29,6 +29,10 @@ const DIRECT: [(&str, &str); 17] = [
         "names and sets of a fixed size, without allocation",
     ),
     ("lexopt", "arguments, in a few kilobytes"),
+    (
+        "libc",
+        "handlers of the binary for signals that it dies of, which others refuse to take",
+    ),
     ("log", "where the host wants to hear of it"),
     ("memmap2", "maps, for rings, shared counters and segments"),
     ("parking_lot", "locks that do not poison and are small"),

@@ -38,6 +38,9 @@ impl Config {
         if let Some(path) = &self.secrets_dir {
             fields.push(("secretsDir", quoted(&path.to_string_lossy())));
         }
+        if let Some(name) = &self.events_stream {
+            fields.push(("eventsStream", quoted(name)));
+        }
         let streams: Vec<_> = self.streams.iter().map(stream).collect();
         fields.push(("streams", array(&streams)));
         if !inputs.is_empty() {

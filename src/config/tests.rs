@@ -167,8 +167,9 @@ fn meaning(text: &str) -> String {
     let Config {
         streams,
         run_dir,
+        events_stream,
         secrets_dir,
         ..
     } = &config;
-    format!("{streams:#?} {run_dir:?} {secrets_dir:?} {inputs:?}")
+    format!("{streams:#?} {run_dir:?} {events_stream:?} {secrets_dir:?} {inputs:?}")
 }

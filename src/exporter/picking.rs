@@ -29,7 +29,7 @@ impl Classes {
     }
 }
 
-fn pick(buffer: usize, entry: usize) -> Pick {
+pub(super) fn pick(buffer: usize, entry: usize) -> Pick {
     let [buffer, entry] = [buffer, entry].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     Pick { buffer, entry }
 }
@@ -39,11 +39,18 @@ impl Exporter {
     pub(super) fn pick(&mut self, lane: usize, now: Mono) -> bool {
         self.lanes[lane].picks.clear();
         self.lanes[lane].whole = None;
-        match self.options.ordering {
+        if !self.may_pick() {
+            return false;
+        }
+        let is_any = match self.options.ordering {
             Ordering::Stream => self.pick_next_chunk(lane, now),
             Ordering::PerKey => self.pick_by_key(lane, now),
             Ordering::None => self.pick_any(lane, now),
+        };
+        if is_any {
+            self.pick_fewer(lane);
         }
+        is_any
     }
 
     /// The first chunk of which something waits. What failed goes alone, and nothing later before it.

@@ -100,6 +100,7 @@ impl Exporter {
         let lane = &mut self.lanes[at];
         lane.is_busy = false;
         let (ticket, whole) = (lane.ticket, lane.whole);
+        self.clear_alone(at);
         let is_accepted = self.outcomes.of(ticket).is_some_and(Expected::is_accepted);
         let (accepted, failed, is_given_up) = match whole.filter(|_| is_accepted) {
             Some(chunk) => {
@@ -222,9 +223,10 @@ impl Exporter {
             match self.window.free_done() {
                 // What is done behind it may be more than the cursor could remember.
                 Some(gap) => self.cursor.skip(gap),
-                None => return,
+                None => break,
             }
         }
+        self.narrow.pass_to(&self.cursor);
     }
 
     /// Panics inside the sink are retries.

@@ -113,7 +113,7 @@ pub const BANS: [Ban; 7] = [
 ];
 
 /// Which files name a dependency. Without places: any.
-pub const OWNERS: [(&str, Places); 18] = [
+pub const OWNERS: [(&str, Places); 19] = [
     (
         "aws_credential_types",
         &[("src/sink/kinesis/sign.rs", "the keys of a signature")],
@@ -149,6 +149,10 @@ pub const OWNERS: [(&str, Places); 18] = [
     ),
     ("heapless", &[]),
     ("lexopt", &[("src/cli.rs", "arguments")]),
+    (
+        "libc",
+        &[("src/storage/faults.rs", "signals that a process dies of")],
+    ),
     ("log", &[]),
     (
         "loom",

@@ -18,6 +18,9 @@ document | runDir | "/run/}" | "}" has no counterpart: a template is {Name}, and
 document | runDir | [] | must be a string
 document | runDir | "" | must be a path
 document | inputs | {} | must be an array
+document | eventsStream | 5 | must be a string
+document | eventsStream | "nobody" | must be the name of one of the streams
+document | eventsStream | "a b" | must be 1 to 249 letters, digits, dots, underscores and hyphens
 document | secretsDir | 5 | must be a string
 document | secretsDir | "" | must be a path without templates
 document | secretsDir | "/etc/{Hostname}" | must be a path without templates
