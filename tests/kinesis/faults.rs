@@ -51,6 +51,7 @@ fn fault(random: &mut Random, count: usize) -> Act {
 }
 
 fn play(seed: u64) {
+    println!("seed {seed}");
     let (scratch, server) = (
         Scratch::new(&format!("kinesis-faults-{seed}")),
         Server::new(),
@@ -78,7 +79,7 @@ fn play(seed: u64) {
         }
     });
     let sink = format!(
-        r#","maxRequestRecords":{records},"requestTimeoutMs":{}"#,
+        r#","maxRequestRecords":{records},"requestTimeoutMs":{},"maxShardRecordsPerSec":1000000"#,
         TIMEOUT.as_millis()
     );
     let delivery =

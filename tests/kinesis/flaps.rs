@@ -143,11 +143,11 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, mut near: &TcpStream, way: imp
 /// none is missing in the end.
 #[test]
 fn sending_resumes_whenever_the_line_heals() {
-    let flaps = number("FLAPS").unwrap_or(12);
+    let flaps = number("FLAPS").unwrap_or(KINDS.into());
     let mut random = Random(number("SEED").unwrap_or(1));
     let (scratch, server) = (Scratch::new("kinesis-flaps"), Server::new());
     let line = Line::new(&server);
-    let sink = r#","requestTimeoutMs":400,"connectTimeoutMs":400,"maxRequestRecords":50,"maxShardRecordsPerSec":1000000"#;
+    let sink = r#","requestTimeoutMs":2000,"connectTimeoutMs":2000,"maxRequestRecords":50,"maxShardRecordsPerSec":1000000"#;
     let delivery = format!(
         r#","delivery":{{"backoffBaseMs":1,"backoffMaxMs":{},"ordering":"none","maxInFlight":2}}"#,
         BACKOFF_MAX.as_millis()

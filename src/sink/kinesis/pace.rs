@@ -283,7 +283,8 @@ mod tests {
         assert_eq!(pace.wait(7, millis(10_000)), Duration::ZERO);
     }
 
-    /// Each shard has its own, the one that was cut in two included; a digest in between counts to the nearer.
+    /// Each shard has its own pace, also those that a shard was cut into; a digest in between counts to the
+    /// nearer one.
     #[test]
     fn shards_are_learned_from_answers() {
         let pace = Pace::new(1000, 1_000_000);
