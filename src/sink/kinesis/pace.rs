@@ -89,11 +89,10 @@ impl Bucket {
     /// Zero when something may be taken; else how long that takes.
     fn wait(&mut self, now: Mono) -> Duration {
         let left = self.records_until.max(self.bytes_until).since(now);
-        let free = match self.is_held {
-            true => Duration::ZERO,
-            false => Duration::from_nanos(BURST),
+        self.is_held = match self.is_held {
+            true => !left.is_zero(),
+            false => left >= Duration::from_nanos(BURST),
         };
-        self.is_held = left > free;
         match self.is_held {
             true => left,
             false => Duration::ZERO,
@@ -269,7 +268,7 @@ mod tests {
         let bytes = run(&pace, 1, 100_000, 20_000, 30_000) * 100_000;
         assert!((9_500_000..=10_600_000).contains(&bytes), "{bytes}");
         // The first requests are as large as can be.
-        assert_eq!(run(&Pace::new(1000, 1_000_000), 1, 10, 0, 1), 501);
+        assert_eq!(run(&Pace::new(1000, 1_000_000), 1, 10, 0, 1), 500);
     }
 
     /// One that is larger than what is left goes when nothing is owed, and is paid back.
