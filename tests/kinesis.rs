@@ -9,7 +9,10 @@ mod kinesis {
     mod credentials;
     mod delivery;
     mod faults;
+    mod flaps;
+    mod proxy;
     mod server;
+    mod shards;
     mod signature;
     mod time;
     mod tls;

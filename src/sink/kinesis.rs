@@ -28,6 +28,9 @@ mod answer;
 mod body;
 pub mod credentials;
 mod http;
+mod md5;
+mod pace;
+mod shards;
 mod sign;
 mod time;
 mod tls;
@@ -35,8 +38,9 @@ mod tls;
 use answer::{Entries, Entry, Kind};
 use body::{Added, Body, Bounds};
 use credentials::{Credentials, Environment, Provider, Source};
-use http::{Client, Method, Reply, Settings};
+use http::{Client, Method, Reply, Settings, proxy_of};
 pub use http::{check_address, check_proxy};
+use pace::Pace;
 use time::Time;
 
 /// The most records of a request, as the service has it now.
@@ -45,6 +49,12 @@ pub const REQUEST_RECORDS_MAX: u32 = 500;
 pub const REQUEST_BYTES_MAX: u32 = 10 << 20;
 /// The longest record that a stream takes where nobody has raised it: key and data.
 pub const RECORD_BYTES_MAX: u32 = 1 << 20;
+/// The most records that a shard takes in a second, as the service has it now.
+pub const SHARD_RECORDS_MAX: u32 = 1000;
+/// The most bytes that it takes in a second: keys and data.
+pub const SHARD_BYTES_MAX: u32 = 1_000_000;
+/// What is known of a stream's shards takes so many bytes.
+pub const SHARDS_SIZE: u64 = pace::SIZE;
 
 /// What is read of an answer at most, besides this for each record.
 const ANSWER_LEN: usize = 64 << 10;
@@ -53,6 +63,8 @@ const ANSWER_ENTRY_LEN: usize = 1 << 10;
 const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(60);
 /// How often a request is sent at once again, with another time or other credentials.
 const AGAIN_MAX: u32 = 2;
+/// What a shard has no room for in this time goes back to the exporter, which waits better.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 const TARGET: &str = "Kinesis_20131202.PutRecords";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
@@ -83,6 +95,10 @@ pub struct Options {
     pub request_bytes_max: u32,
     /// The longest record.
     pub record_bytes_max: u32,
+    /// The most records that a shard gets in a second.
+    pub shard_records_max: u32,
+    /// The most bytes that a shard gets in a second.
+    pub shard_bytes_max: u32,
 }
 
 impl Options {
@@ -136,6 +152,7 @@ struct Shared {
     time: Arc<Time>,
     client: Client,
     provider: Provider,
+    pace: Pace,
     /// Some record was taken since the sink was made: stream and credentials are right.
     has_accepted: AtomicBool,
 }
@@ -149,6 +166,10 @@ pub struct Kinesis {
     /// The records of a batch by their places in it: those of the request, and stretches that are to come.
     sent: Vec<usize>,
     to_come: Vec<(usize, usize)>,
+    /// Of the keys of the request's records, where it matters which they are.
+    digests: Vec<u128>,
+    /// How long the next record has to wait for its shard.
+    wait: Duration,
 }
 
 /// What one request came to.
@@ -164,12 +185,12 @@ enum Told {
 impl Kinesis {
     /// So many lanes of a sink. Connects to nothing yet.
     pub fn lanes(options: Options, clock: &Arc<dyn Clock>, count: usize) -> Result<Vec<Self>> {
+        let address = options.address();
+        let proxy = options.proxy.as_ref().map(Text::reveal);
         let settings = Settings {
             ca_file: options.ca_file.as_ref().map(Text::reveal),
             identity: None,
-            proxy: options.proxy.as_ref().map(Text::reveal),
-            // Nobody asks a proxy for what is not https but by saying so.
-            proxy_of_environment: options.address().starts_with("https:"),
+            proxy: proxy.or_else(|| proxy_of(&options.environment, &address)),
             connect_timeout: options.connect_timeout,
             connections: count,
         };
@@ -183,13 +204,15 @@ impl Kinesis {
             Arc::clone(&time),
             options.request_timeout,
             options.connect_timeout,
+            options.proxy.clone(),
         );
         let shared = Arc::new(Shared {
-            address: options.address(),
+            address,
             clock: Arc::clone(clock),
             time,
             client,
             provider,
+            pace: Pace::new(options.shard_records_max, options.shard_bytes_max),
             has_accepted: AtomicBool::new(false),
             options,
         });
@@ -200,6 +223,8 @@ impl Kinesis {
             answer: Vec::new(),
             sent: Vec::new(),
             to_come: Vec::new(),
+            digests: Vec::new(),
+            wait: Duration::ZERO,
         };
         Ok((0..count).map(lane).collect())
     }
@@ -218,6 +243,7 @@ impl BlockingSink for Kinesis {
 
     fn deliver(&mut self, batch: &Batch<'_>, timeout: Duration, answer: &mut Answer<'_>) {
         let until = self.shared.clock.mono().plus(timeout);
+        let half = self.shared.clock.mono().plus(timeout / 2);
         self.to_come.clear();
         self.to_come.push((0, batch.len()));
         let mut refused: Vec<(usize, String)> = Vec::new();
@@ -227,11 +253,18 @@ impl BlockingSink for Kinesis {
                 self.to_come.push((next, to));
             }
             if self.sent.is_empty() {
+                if self.wait > PAUSE_MAX || self.shared.clock.mono() > half {
+                    answer.set_link(Link::Throttled, "a shard has had its share");
+                    self.reject(&refused, answer);
+                    answer.retry_rest(Some(self.wait));
+                    return;
+                }
+                self.shared.pace.pause(self.wait);
                 continue;
             }
             match self.request(until) {
                 Told::Entries => {
-                    if !self.settle(answer) {
+                    if !self.settle(batch, answer) {
                         // What follows does not overtake what failed.
                         answer.retry_rest(None);
                         return;
@@ -242,6 +275,9 @@ impl BlockingSink for Kinesis {
                     _ => self.halve(),
                 },
                 Told::Failed(link, after, text) => {
+                    if link == Link::Throttled {
+                        self.throttle_all(batch);
+                    }
                     answer.set_link(link, &text);
                     self.reject(&refused, answer);
                     answer.retry_rest(after);
@@ -260,7 +296,8 @@ impl BlockingSink for Kinesis {
 }
 
 impl Kinesis {
-    /// Makes a request of the stretch's records, as many as have room; where the next one begins.
+    /// Makes a request of the stretch's records, as many as have room, in it and in their shards; where the
+    /// next one begins.
     /// What fits into no request is rejected here, before any holds it.
     fn fill(
         &mut self,
@@ -271,11 +308,30 @@ impl Kinesis {
     ) -> usize {
         self.body.clear();
         self.sent.clear();
+        self.digests.clear();
+        self.wait = Duration::ZERO;
+        let (pace, now) = (&self.shared.pace, self.shared.clock.mono());
+        let is_one = pace.only().is_some();
         let mut next = to;
         for index in from..to {
             let record = batch.get(index);
+            let digest = match is_one {
+                true => 0,
+                false => body::digest_of(record.offset, record.key),
+            };
+            self.wait = pace.wait(digest, now);
+            if !self.wait.is_zero() {
+                next = index;
+                break;
+            }
             match self.body.add(record.offset, record.key, record.payload) {
-                Added::Here => self.sent.push(index),
+                Added::Here => {
+                    self.sent.push(index);
+                    pace.take(digest, record.key.len() + record.payload.len(), now);
+                    if !is_one {
+                        self.digests.push(digest);
+                    }
+                }
                 Added::NextTime => {
                     next = index;
                     break;
@@ -349,7 +405,8 @@ impl Kinesis {
     }
 
     /// Notes what became of the records that were sent. Whether all of them were taken, or rejected.
-    fn settle(&self, answer: &mut Answer<'_>) -> bool {
+    fn settle(&self, batch: &Batch<'_>, answer: &mut Answer<'_>) -> bool {
+        self.learn(batch);
         let mut worst = None;
         let mut has_accepted = false;
         for (index, entry) in self.sent.iter().zip(self.entries.list()) {

@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::shards::Shard;
 use super::signature::{Key, Request, check, civil};
 
 /// How a request is answered, when it is right.
@@ -77,6 +78,8 @@ pub struct State {
     pub pages: Pages,
     /// The longest record.
     pub record_bytes_max: usize,
+    /// Of the stream; one without limits takes everything when there is none.
+    pub shards: Vec<Shard>,
     /// What was taken, in order.
     pub taken: Vec<Taken>,
     /// The counts of records of each request that came, right or not.
@@ -106,6 +109,7 @@ impl Server {
                 script: Box::new(|_| Act::Take),
                 pages: Box::new(|_| None),
                 record_bytes_max: 1 << 20,
+                shards: Vec::new(),
                 taken: Vec::new(),
                 requests: Vec::new(),
                 refused: Vec::new(),
@@ -280,13 +284,24 @@ impl State {
                 entries.push(json!({"ErrorCode": code, "ErrorMessage": "not \"now\""}));
                 continue;
             }
+            let key = record["PartitionKey"].as_str().unwrap().to_owned();
+            let data = STANDARD.decode(record["Data"].as_str().unwrap()).unwrap();
+            let shard = match Shard::place(&mut self.shards, &key, key.len() + data.len()) {
+                Ok(number) => format!("shardId-{number:012}"),
+                Err(message) => {
+                    failed += 1;
+                    let code = "ProvisionedThroughputExceededException";
+                    entries.push(json!({"ErrorCode": code, "ErrorMessage": message}));
+                    continue;
+                }
+            };
             self.taken.push(Taken {
-                key: record["PartitionKey"].as_str().unwrap().to_owned(),
-                data: STANDARD.decode(record["Data"].as_str().unwrap()).unwrap(),
+                key,
+                data,
                 is_lost: act.is_lost(),
             });
             let number = format!("{:056}", self.taken.len());
-            entries.push(json!({"SequenceNumber": number, "ShardId": "shardId-000000000000"}));
+            entries.push(json!({"SequenceNumber": number, "ShardId": shard}));
         }
         if let Act::TakeAndMiscount = act {
             entries.pop();

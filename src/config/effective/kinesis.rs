@@ -19,6 +19,8 @@ pub(super) fn fields(options: &Options) -> Fields {
         request_records_max,
         request_bytes_max,
         record_bytes_max,
+        shard_records_max,
+        shard_bytes_max,
     } = options;
     let mut fields = vec![
         ("streamName", template(stream_name)),
@@ -37,6 +39,8 @@ pub(super) fn fields(options: &Options) -> Fields {
         ("maxRequestRecords", request_records_max.to_string()),
         ("maxRequestBytes", request_bytes_max.to_string()),
         ("maxRecordBytes", record_bytes_max.to_string()),
+        ("maxShardRecordsPerSec", shard_records_max.to_string()),
+        ("maxShardBytesPerSec", shard_bytes_max.to_string()),
     ]);
     fields
 }

@@ -17,6 +17,9 @@ const RECORD_BYTES_MOST: u32 = 10 << 20;
 /// What requests may be raised to, should the service do that.
 const REQUEST_RECORDS_MOST: u32 = 10_000;
 const REQUEST_BYTES_MOST: u32 = 64 << 20;
+/// What a shard's second may be raised to; as good as no bound.
+const SHARD_RECORDS_MOST: u32 = 1_000_000;
+const SHARD_BYTES_MOST: u32 = 1 << 30;
 
 impl StreamConfig {
     /// How many lanes a `kinesis` sink has: several keep no order among themselves.
@@ -99,6 +102,18 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
             "maxRecordBytes",
             RECORD_BYTES_MOST,
             kinesis::RECORD_BYTES_MAX,
+        )?,
+        shard_records_max: number(
+            object,
+            "maxShardRecordsPerSec",
+            SHARD_RECORDS_MOST,
+            kinesis::SHARD_RECORDS_MAX,
+        )?,
+        shard_bytes_max: number(
+            object,
+            "maxShardBytesPerSec",
+            SHARD_BYTES_MOST,
+            kinesis::SHARD_BYTES_MAX,
         )?,
     })
 }

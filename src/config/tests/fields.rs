@@ -152,6 +152,8 @@ kinesis | connectTimeoutMs | "1s" | must be 1..=86400000
 kinesis | maxRequestRecords | 0 | must be 1..=10000
 kinesis | maxRequestBytes | 67108865 | must be 1..=67108864
 kinesis | maxRecordBytes | 10485761 | must be 1..=10485760
+kinesis | maxShardRecordsPerSec | 0 | must be 1..=1000000
+kinesis | maxShardBytesPerSec | 1073741825 | must be 1..=1073741824
 credentials | type | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
 static | accessKeyId | "" | must be one line of text
 static | secretAccessKey | 5 | must be a string

@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use heapless::String as Short;
 
+use super::md5::md5;
+
 /// The most characters of a key.
 const KEY_CHARS_MAX: usize = 256;
 /// The longest key that is made here, in bytes: `hex:` and digits.
@@ -152,6 +154,11 @@ fn push_base64(bytes: &mut Vec<u8>, data: &[u8]) {
 fn push_string(bytes: &mut Vec<u8>, text: &str) {
     // Writing text to memory cannot fail.
     let _ = serde_json::to_writer(bytes, text);
+}
+
+/// What the service finds a record's shard by.
+pub fn digest_of(offset: u64, key: &[u8]) -> u128 {
+    u128::from_be_bytes(md5(map_key(offset, key).text().as_bytes()))
 }
 
 fn map_key(offset: u64, key: &[u8]) -> Key<'_> {

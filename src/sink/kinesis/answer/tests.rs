@@ -36,6 +36,22 @@ fn entries_are_read_in_the_order_of_the_records() {
     assert_eq!(read(&body, 1), Ok(vec![Entry::Accepted]));
 }
 
+/// Where records went, and what has no room, is named by the answer; what is not a number is nobody's.
+#[test]
+fn entries_name_their_shards() {
+    let throttled = concat!(
+        r#"{"ErrorCode":"ProvisionedThroughputExceededException","ErrorMessage":"#,
+        r#""Rate exceeded for shard shardId-000000000012 in stream s under account 1."}"#
+    );
+    let odd = r#"{"SequenceNumber":"1","ShardId":"shardId-"}"#;
+    let body = format!(
+        r#"{{"FailedRecordCount":3,"Records":[{GOOD},{throttled},{SLOW},{throttled},{odd}]}}"#
+    );
+    let mut entries = Entries::default();
+    entries.read(body.as_bytes(), 5).unwrap();
+    assert_eq!(entries.shards(), [Some(0), Some(12), None, Some(12), None]);
+}
+
 /// `G-041`, `L-92`: what does not agree with itself or with the request says nothing.
 #[test]
 fn an_answer_that_does_not_agree_says_nothing() {
