@@ -6,11 +6,14 @@
 mod common;
 
 mod kinesis {
+    mod aggregates;
     mod credentials;
     mod delivery;
+    mod encodings;
     mod faults;
     mod server;
     mod signature;
     mod time;
     mod tls;
+    mod wire;
 }

@@ -23,6 +23,25 @@ pub struct SinkConfig {
     pub kind: SinkKind,
 }
 
+impl SinkConfig {
+    /// Compresses what goes there, if that is possible; else says why not.
+    pub(super) fn compress(&mut self) -> std::result::Result<(), &'static str> {
+        match &mut self.kind {
+            #[cfg(feature = "kinesis")]
+            SinkKind::Kinesis(options) if options.aggregates => {
+                options.compresses = true;
+                match cfg!(feature = "zstd") {
+                    true => Ok(()),
+                    false => Err("this build does not have the feature \"zstd\""),
+                }
+            }
+            _ => Err(
+                "has a place only where all sinks are of type kinesis with \"aggregation\": \"kpl\"",
+            ),
+        }
+    }
+}
+
 /// What a sink is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
