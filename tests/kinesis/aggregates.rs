@@ -8,6 +8,8 @@ use super::delivery::Run;
 use super::server::{Act, Server};
 use super::wire::{self, Part, hash, parts};
 use crate::common::Scratch;
+#[cfg(all(feature = "cli", feature = "zstd"))]
+use crate::common::wait_until;
 
 /// Waits for many records before it sends.
 fn stream(server: &Server, sink: &str, batch: &str, rest: &str) -> String {
@@ -318,4 +320,54 @@ fn envelopes_give_each_record_once_whatever_came_twice() {
             );
         }
     }
+}
+
+/// Bytes on the wire for each byte of payload, of this machine's own telemetry.
+#[test]
+#[cfg(all(feature = "cli", feature = "zstd"))]
+fn compressed_envelopes_take_a_fraction_of_their_payloads() {
+    let mut ratios = Vec::new();
+    for (sink, compression) in [
+        ("", "none"),
+        (r#","encoding":"cbor""#, "none"),
+        (r#","encoding":"cbor","aggregation":"kpl""#, "none"),
+        (r#","aggregation":"kpl""#, "zstd"),
+        (r#","encoding":"cbor","aggregation":"kpl""#, "zstd"),
+    ] {
+        let (scratch, server) = (Scratch::new("kinesis-wire"), Server::new());
+        let batch = format!(
+            r#""batch":{{"maxLatencyMs":10000,"maxRecords":5000,"compression":"{compression}"}}"#
+        );
+        let stream = server.stream(sink, "");
+        let stream = stream.replace(r#""batch":{"maxLatencyMs":5}"#, &batch);
+        let inputs = r#"{"inputs":[{"type":"host","stream":"telemetry","ratePerSecond":20000}],"#;
+        let path = scratch.join("config.json");
+        let text = scratch.document(&stream).replacen('{', inputs, 1);
+        std::fs::write(&path, text).unwrap();
+        let mut forebay = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        let mut child = forebay
+            .arg("run")
+            .arg(&path)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("some batches", || server.state().requests.len() >= 3);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let state = server.state();
+        let payloads: usize = match compression {
+            "none" => parts(&state.taken).iter().map(|part| part.data.len()).sum(),
+            _ => {
+                let mut forebay = Command::new(env!("CARGO_BIN_EXE_forebay"));
+                let forebay = forebay.args(["read", "--kinesis-envelope", "--format", "raw"]);
+                let found = piped(forebay, &wire::printed(&state.taken));
+                found.lines().map(str::len).sum()
+            }
+        };
+        let ratio = state.body_bytes as f64 / payloads as f64;
+        println!("{ratio:.3} bytes for each of payload: {sink} {compression}");
+        ratios.push(ratio);
+    }
+    assert!(ratios.is_sorted_by(|a, b| a > b), "{ratios:?}");
+    assert!(ratios[3] <= 0.45 && ratios[4] <= 0.35, "{ratios:?}");
 }

@@ -153,7 +153,7 @@ fn an_answer_of_cbor_is_read_as_strictly() {
 
 #[test]
 fn an_error_may_come_in_cbor_or_from_a_gateway_in_json() {
-    let body = b"\xa2\x66__type\x78\x18x#AccessDeniedException:y\x67message\x62no";
+    let body = b"\xa2\x66__type\x78\x19x#AccessDeniedException:y\x67message\x62no";
     let named = ("AccessDeniedException".to_owned(), "no".to_owned());
     assert_eq!(error_of(Encoding::Cbor, body, ""), named);
     let body = br#"{"__type":"AccessDeniedException","message":"no"}"#;
