@@ -1,4 +1,4 @@
-//! Amazon Kinesis Data Streams: `PutRecords` as JSON or CBOR over HTTPS, one request after the other in each lane.
+//! Amazon Kinesis Data Streams: `PutRecords` in JSON or CBOR over HTTPS, one after the other in each lane.
 //!
 //! ```text
 //!  batch ──▶ body ──▶ sign ──▶ http ──▶ answer ──▶ an outcome for each record

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  F3 89 9A C2 | AggregatedRecord (protocol buffers) | MD5 of it
-//!    1 partition key, each once     2 explicit hash key     3 record: 1 key's place, 2 hash key's place, 3 data
+//!    1 partition key, each once   2 explicit hash key   3 record: 1 key's place, 2 hash key's, 3 data
 //! ```
 //!
 //! A reader that follows the service's libraries drops what has a hash key outside of its shard. So the

@@ -1,8 +1,8 @@
 //! What the service answered, and what that means.
 //!
-//! An answer counts only when it is complete and agrees with itself: JSON or CBOR to its end, as many entries as
-//! were sent, a sequence number or an error in each, and as many errors as it says. Anything else, whatever
-//! its status, says nothing: the records are sent again.
+//! An answer counts only when it is complete and agrees with itself: JSON or CBOR to its end, as many
+//! entries as were sent, a sequence number or an error in each, and as many errors as it says. Anything
+//! else, whatever its status, says nothing: the records are sent again.
 
 use std::fmt;
 
