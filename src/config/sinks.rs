@@ -25,20 +25,19 @@ pub struct SinkConfig {
 
 impl SinkConfig {
     /// Compresses what goes there, if that is possible; else says why not.
+    #[cfg_attr(not(feature = "kinesis"), allow(clippy::unused_self))]
     pub(super) fn compress(&mut self) -> std::result::Result<(), &'static str> {
-        match &mut self.kind {
-            #[cfg(feature = "kinesis")]
-            SinkKind::Kinesis(options) if options.aggregates => {
-                options.compresses = true;
-                match cfg!(feature = "zstd") {
-                    true => Ok(()),
-                    false => Err("this build does not have the feature \"zstd\""),
-                }
-            }
-            _ => Err(
-                "has a place only where all sinks are of type kinesis with \"aggregation\": \"kpl\"",
-            ),
+        #[cfg(feature = "kinesis")]
+        if let SinkKind::Kinesis(options) = &mut self.kind
+            && options.aggregates
+        {
+            options.compresses = true;
+            return match cfg!(feature = "zstd") {
+                true => Ok(()),
+                false => Err("this build does not have the feature \"zstd\""),
+            };
         }
+        Err("has a place only where all sinks are of type kinesis with \"aggregation\": \"kpl\"")
     }
 }
 

@@ -31,11 +31,11 @@ fn push_head(bytes: &mut Vec<u8>, kind: u8, number: usize) {
     let [.., e, f, g, h] = number.to_be_bytes();
     match number {
         0..24 => bytes.push(kind << 5 | h),
-        24..0x100 => bytes.extend_from_slice(&[kind << 5 | 24, h]),
-        0x100..0x1_0000 => bytes.extend_from_slice(&[kind << 5 | 25, g, h]),
-        0x1_0000..0x1_0000_0000 => bytes.extend_from_slice(&[kind << 5 | 26, e, f, g, h]),
+        24..0x100 => bytes.extend_from_slice(&[kind << 5 | 0x18, h]),
+        0x100..0x1_0000 => bytes.extend_from_slice(&[kind << 5 | 0x19, g, h]),
+        0x1_0000..0x1_0000_0000 => bytes.extend_from_slice(&[kind << 5 | 0x1a, e, f, g, h]),
         _ => {
-            bytes.push(kind << 5 | 27);
+            bytes.push(kind << 5 | 0x1b);
             bytes.extend_from_slice(&number.to_be_bytes());
         }
     }
@@ -206,7 +206,7 @@ impl<'de> Reader<'de> {
         self.depth += 1;
         let mut inside = Inside { reader: self, left };
         let value = read(&mut inside)?;
-        let is_over = inside.is_over()?;
+        let is_over = inside.is_over();
         self.depth -= 1;
         match is_over {
             true => Ok(value),
@@ -222,20 +222,20 @@ struct Inside<'a, 'de> {
 }
 
 impl<'de> Inside<'_, 'de> {
-    fn is_over(&mut self) -> Result<bool, Fault> {
+    fn is_over(&mut self) -> bool {
         match (self.left, self.reader.rest) {
-            (Some(left), _) => Ok(left == 0),
+            (Some(left), _) => left == 0,
             (None, [END, rest @ ..]) => {
                 self.reader.rest = rest;
                 self.left = Some(0);
-                Ok(true)
+                true
             }
-            (None, _) => Ok(false),
+            (None, _) => false,
         }
     }
 
     fn next<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        if self.is_over()? {
+        if self.is_over() {
             return Ok(None);
         }
         self.left = self.left.map(|left| left - 1);

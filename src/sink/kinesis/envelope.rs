@@ -24,6 +24,7 @@ const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 /// What a block may become when it is read, in bytes: a record of the service holds no more before it is
 /// compressed.
+#[cfg(feature = "zstd")]
 const BLOCK_LEN_MAX: usize = 16 << 20;
 
 /// How hard it is tried to compress: more than this costs time and, on telemetry, hardly saves bytes.

@@ -20,10 +20,10 @@ fn varint_len(number: usize) -> usize {
 
 fn push_varint(bytes: &mut Vec<u8>, mut number: usize) {
     while number > 127 {
-        bytes.push((number & 127 | 128) as u8); // fits: seven bits and the mark
+        bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    bytes.push(number as u8); // fits: less than 128
+    bytes.push(number.to_le_bytes()[0]);
 }
 
 pub fn field_len(len: usize) -> usize {
