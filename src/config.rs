@@ -289,6 +289,7 @@ pub(crate) fn millis(node: &Node<'_>, min: u64) -> Result<Duration> {
 }
 
 /// What the contract names and this version does not do yet.
+#[cfg(feature = "kinesis")]
 fn unavailable(node: &Node<'_>) -> Error {
     node.error("not available in this version")
 }

@@ -6,8 +6,10 @@
 mod common;
 
 mod kinesis {
+    mod aggregates;
     mod credentials;
     mod delivery;
+    mod encodings;
     mod faults;
     mod flaps;
     mod proxy;
@@ -16,4 +18,5 @@ mod kinesis {
     mod signature;
     mod time;
     mod tls;
+    mod wire;
 }

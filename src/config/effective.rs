@@ -233,12 +233,17 @@ fn batch(batch: &Batch) -> String {
     let Batch {
         max_records,
         max_bytes,
+        compresses,
         max_latency,
     } = batch;
     object(&[
         ("maxRecords", max_records.to_string()),
         ("maxBytes", max_bytes.to_string()),
         ("maxLatencyMs", millis(*max_latency)),
+        (
+            "compression",
+            word(if *compresses { "zstd" } else { "none" }),
+        ),
     ])
 }
 

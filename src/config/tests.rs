@@ -35,6 +35,7 @@ fn is_compiled_in(place: &str) -> bool {
     match place {
         "file" => cfg!(feature = "file"),
         "stdout" => cfg!(feature = "stdout"),
+        "zstd" => cfg!(feature = "zstd"),
         "kinesis" | "credentials" | "static" | "profile" | "iot" => cfg!(feature = "kinesis"),
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
         _ => true,

@@ -1,4 +1,4 @@
-//! Amazon Kinesis Data Streams: `PutRecords` as JSON over HTTPS, one request after the other in each lane.
+//! Amazon Kinesis Data Streams: `PutRecords` in JSON or CBOR over HTTPS, one after the other in each lane.
 //!
 //! ```text
 //!  batch ──▶ body ──▶ sign ──▶ http ──▶ answer ──▶ an outcome for each record
@@ -24,20 +24,27 @@ use super::{Answer, Batch, BlockingSink, Limits, Link, Outcome};
 use crate::clock::{Clock, Mono};
 use crate::error::{Code, Error, Result};
 
+mod aggregate;
 mod answer;
 mod body;
+mod cbor;
 pub mod credentials;
+pub mod envelope;
+mod filling;
 mod http;
-mod md5;
 mod pace;
 mod shards;
 mod sign;
 mod time;
 mod tls;
 
+use aggregate::Aggregates;
+pub use aggregate::read as read_aggregate;
 use answer::{Entries, Entry, Kind};
-use body::{Added, Body, Bounds};
+pub use body::Encoding;
+use body::{Body, Bounds};
 use credentials::{Credentials, Environment, Provider, Source};
+use envelope::Content;
 use http::{Client, Method, Reply, Settings, proxy_of};
 pub use http::{check_address, check_proxy};
 use pace::Pace;
@@ -65,8 +72,9 @@ const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(60);
 const AGAIN_MAX: u32 = 2;
 /// What a shard has no room for in this time goes back to the exporter, which waits better.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What compressing takes, besides its result.
+const ZSTD_SIZE: u64 = 1 << 20;
 const TARGET: &str = "Kinesis_20131202.PutRecords";
-const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
 /// What a `kinesis` sink is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +89,18 @@ pub struct Options {
     pub credentials: Source,
     /// What the environment says about them.
     pub environment: Environment,
+    /// How requests and answers are written.
+    pub encoding: Encoding,
+    /// Several records go in one of the service's.
+    pub aggregates: bool,
+    /// Then into so many groups, by their keys.
+    pub aggregation_groups: u32,
+    /// Records go in envelopes that say where they come from.
+    pub has_envelope: bool,
+    /// Many records are compressed in one envelope. Only with aggregation.
+    pub compresses: bool,
+    /// What an envelope says of the device.
+    pub device: Option<Text>,
     /// Only what these certificates have signed is trusted.
     pub ca_file: Option<Text>,
     /// By way of this proxy.
@@ -123,10 +143,24 @@ impl Options {
         }
     }
 
+    fn content(&self) -> Content {
+        match (self.compresses, self.has_envelope) {
+            (true, _) => Content::Blocks,
+            (_, true) => Content::Envelopes,
+            _ => Content::Payloads,
+        }
+    }
+
     /// What a lane takes for its requests and their answers, for batches of so many bytes and records.
     pub fn memory_of_lane(&self, batch_bytes: u64, batch_records: u64) -> u64 {
         let bounds = self.bounds();
         let records = batch_records.min(bounds.records_max as u64);
+        let all = usize::try_from(batch_records).unwrap_or(usize::MAX);
+        let context = if self.compresses { ZSTD_SIZE } else { 0 };
+        let aggregates = match self.aggregates {
+            true => Aggregates::memory_max(bounds, all) as u64,
+            false => 0,
+        };
         let bounds = Bounds {
             records_max: usize::try_from(records).unwrap_or(usize::MAX),
             bytes_max: usize::try_from(batch_bytes.min(bounds.bytes_max as u64))
@@ -135,7 +169,7 @@ impl Options {
         };
         // A buffer that grows may have twice its size.
         let answer = ANSWER_LEN as u64 + records * ANSWER_ENTRY_LEN as u64;
-        Body::size_max(bounds) as u64 * 2 + answer
+        Body::size_max(self.encoding, bounds) as u64 * 2 + answer + aggregates + context
     }
 }
 
@@ -161,6 +195,9 @@ struct Shared {
 pub struct Kinesis {
     shared: Arc<Shared>,
     body: Body,
+    aggregates: Option<Aggregates>,
+    /// An envelope.
+    data: Vec<u8>,
     entries: Entries,
     answer: Vec<u8>,
     /// The records of a batch by their places in it: those of the request, and stretches that are to come.
@@ -217,7 +254,17 @@ impl Kinesis {
             options,
         });
         let lane = |_| Self {
-            body: Body::new(shared.options.stream_name.reveal(), shared.options.bounds()),
+            body: Body::new(
+                shared.options.stream_name.reveal(),
+                shared.options.encoding,
+                shared.options.bounds(),
+            ),
+            aggregates: shared.options.aggregates.then(|| {
+                let options = &shared.options;
+                let groups = options.aggregation_groups;
+                Aggregates::new(options.bounds(), groups, options.content())
+            }),
+            data: Vec::new(),
             shared: Arc::clone(&shared),
             entries: Entries::default(),
             answer: Vec::new(),
@@ -234,7 +281,10 @@ impl BlockingSink for Kinesis {
     fn limits(&self) -> Limits {
         let options = &self.shared.options;
         Limits {
-            records_max: options.request_records_max,
+            records_max: match options.aggregates {
+                true => u32::MAX,
+                false => options.request_records_max,
+            },
             bytes_max: options.request_bytes_max,
             answer_timeout: ANSWER_TIMEOUT_MIN.max(options.request_timeout.saturating_mul(2)),
             ..Limits::default()
@@ -296,62 +346,11 @@ impl BlockingSink for Kinesis {
 }
 
 impl Kinesis {
-    /// Makes a request of the stretch's records, as many as have room, in it and in their shards; where the
-    /// next one begins.
-    /// What fits into no request is rejected here, before any holds it.
-    fn fill(
-        &mut self,
-        batch: &Batch<'_>,
-        from: usize,
-        to: usize,
-        answer: &mut Answer<'_>,
-    ) -> usize {
-        self.body.clear();
-        self.sent.clear();
-        self.digests.clear();
-        self.wait = Duration::ZERO;
-        let (pace, now) = (&self.shared.pace, self.shared.clock.mono());
-        let is_one = pace.only().is_some();
-        let mut next = to;
-        for index in from..to {
-            let record = batch.get(index);
-            let digest = match is_one {
-                true => 0,
-                false => body::digest_of(record.offset, record.key),
-            };
-            self.wait = pace.wait(digest, now);
-            if !self.wait.is_zero() {
-                next = index;
-                break;
-            }
-            match self.body.add(record.offset, record.key, record.payload) {
-                Added::Here => {
-                    self.sent.push(index);
-                    pace.take(digest, record.key.len() + record.payload.len(), now);
-                    if !is_one {
-                        self.digests.push(digest);
-                    }
-                }
-                Added::NextTime => {
-                    next = index;
-                    break;
-                }
-                Added::Never => {
-                    let max = self.shared.options.record_bytes_max;
-                    let max = max.min(self.shared.options.request_bytes_max);
-                    let text = format!("longer than the {max} bytes that the stream takes");
-                    answer.set(index, Outcome::Rejected(&text));
-                }
-            }
-        }
-        answer.add_mapped(self.body.take_mapped());
-        next
-    }
-
     /// Sends the request that was made, at once again where only the time or the credentials were wrong.
     fn request(&mut self, until: Mono) -> Told {
         let shared = Arc::clone(&self.shared);
-        let count = self.sent.len();
+        let count = self.body.records();
+        let encoding = shared.options.encoding;
         let body = self.body.finish();
         let mut again = 0;
         loop {
@@ -373,7 +372,7 @@ impl Kinesis {
                 Err(text) => return Told::Failed(Link::Down, None, text),
             };
             if reply.status == 200 {
-                return match self.entries.read(&self.answer, count) {
+                return match self.entries.read(encoding, &self.answer, count) {
                     Ok(()) => {
                         shared.time.follow(&reply.dated);
                         Told::Entries
@@ -381,7 +380,7 @@ impl Kinesis {
                     Err(text) => Told::Failed(Link::Down, None, text),
                 };
             }
-            let (name, said) = answer::error_of(&self.answer, &reply.error_type);
+            let (name, said) = answer::error_of(encoding, &self.answer, &reply.error_type);
             let kind = answer::kind(reply.status, &name);
             let is_other = match kind {
                 Kind::Signature | Kind::Auth => shared.time.correct(signed_ms, &reply.dated),
@@ -409,8 +408,12 @@ impl Kinesis {
         self.learn(batch);
         let mut worst = None;
         let mut has_accepted = false;
-        for (index, entry) in self.sent.iter().zip(self.entries.list()) {
-            match entry {
+        for (at, index) in self.sent.iter().enumerate() {
+            let entry = match &self.aggregates {
+                Some(aggregates) => aggregates.entry_of(at),
+                None => at,
+            };
+            match &self.entries.list()[entry] {
                 Entry::Accepted => {
                     has_accepted = true;
                     answer.set(*index, Outcome::Accepted);
@@ -464,7 +467,8 @@ impl Shared {
         answer: &mut Vec<u8>,
         count: usize,
     ) -> Result<Reply, String> {
-        let headers = [("content-type", CONTENT_TYPE), ("x-amz-target", TARGET)];
+        let content_type = self.options.encoding.content_type();
+        let headers = [("content-type", content_type), ("x-amz-target", TARGET)];
         let request = sign::Request {
             region: self.options.region.reveal(),
             service: "kinesis",

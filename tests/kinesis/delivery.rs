@@ -298,8 +298,6 @@ fn a_configuration_is_refused_or_shown_without_secrets() {
         );
     }
     for (more, rule) in [
-        (r#","encoding":"cbor""#, "not available in this version"),
-        (r#","aggregation":"kpl""#, "not available in this version"),
         (r#","timestamps":"rebase""#, "not available in this version"),
         (r#","endpointUrl":"kinesis.local""#, "must be an address"),
         (

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::delivery::Run;
 use super::server::{Act, Server};
+use super::wire;
 use crate::common::Scratch;
 
 /// Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
@@ -63,7 +64,7 @@ fn play(seed: u64) {
     let mut left = 12;
     server.script(move |body| {
         let records = body["Records"].as_array().unwrap();
-        let is_bad = |record: &serde_json::Value| record["PartitionKey"] == "bad";
+        let is_bad = |record: &serde_json::Value| wire::keys(record).contains(&"bad".to_owned());
         let is_bad = records.iter().any(is_bad);
         if left > 0 {
             left -= 1;
@@ -78,8 +79,11 @@ fn play(seed: u64) {
             false => Act::Take,
         }
     });
+    let encoding = ["json", "cbor"][usize::try_from(random.below(2)).unwrap()];
+    let aggregation = ["none", "none", "kpl"][usize::try_from(random.below(3)).unwrap()];
     let sink = format!(
-        r#","maxRequestRecords":{records},"requestTimeoutMs":{},"maxShardRecordsPerSec":1000000"#,
+        r#","maxRequestRecords":{records},"encoding":"{encoding}","aggregation":"{aggregation}",
+        "aggregationGroups":2,"requestTimeoutMs":{},"maxShardRecordsPerSec":1000000"#,
         TIMEOUT.as_millis()
     );
     let delivery =
@@ -104,7 +108,7 @@ fn play(seed: u64) {
     assert_eq!(state.refused, [""; 0], "seed {seed}");
     // How often each was taken, and how often with an answer that arrived.
     let mut seen: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for taken in &state.taken {
+    for taken in wire::parts(&state.taken) {
         let times = seen
             .entry(String::from_utf8(taken.data.clone()).unwrap())
             .or_default();

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use md5::{Digest, Md5};
+
 use super::delivery::Run;
 use super::server::{Act, Server};
 use crate::common::Scratch;
-
-#[path = "../../src/sink/kinesis/md5.rs"]
-mod md5;
 
 /// A shard as the service has it: two buckets that hold what it takes in a second.
 #[derive(Clone, Debug)]
@@ -41,8 +40,14 @@ impl Shard {
     }
 
     /// The number of the shard that takes a record; or what the service says when it does not.
-    pub fn place(shards: &mut [Self], key: &str, len: usize) -> Result<u64, String> {
-        let digest = u128::from_be_bytes(md5::md5(key.as_bytes()));
+    pub fn place(
+        shards: &mut [Self],
+        key: &str,
+        hash_key: Option<u128>,
+        len: usize,
+    ) -> Result<u64, String> {
+        let of_key = || u128::from_be_bytes(Md5::digest(key.as_bytes()).into());
+        let digest = hash_key.unwrap_or_else(of_key);
         let mut below = shards.iter_mut().filter(|shard| shard.low <= digest);
         let Some(shard) = below.next_back() else {
             return Ok(0);

@@ -113,7 +113,7 @@ pub const BANS: [Ban; 7] = [
 ];
 
 /// Which files name a dependency. Without places: any.
-pub const OWNERS: [(&str, Places); 19] = [
+pub const OWNERS: [(&str, Places); 21] = [
     (
         "aws_credential_types",
         &[("src/sink/kinesis/sign.rs", "the keys of a signature")],
@@ -131,6 +131,10 @@ pub const OWNERS: [(&str, Places); 19] = [
             ),
             ("src/input/lines.rs", "the same lines, read again"),
             ("src/sink/kinesis/body.rs", "data in a request's JSON"),
+            (
+                "src/cli/envelope.rs",
+                "data as the service's tools print them",
+            ),
         ],
     ),
     (
@@ -167,6 +171,10 @@ pub const OWNERS: [(&str, Places); 19] = [
             ),
         ],
     ),
+    (
+        "md5",
+        &[("src/sink/kinesis/aggregate", "checksums, and hash keys")],
+    ),
     ("memmap2", &[("src/storage/", "maps")]),
     ("parking_lot", &[("src/watermark/seam.rs", "locks")]),
     (
@@ -185,6 +193,7 @@ pub const OWNERS: [(&str, Places); 19] = [
                 "src/sink/kinesis/answer.rs",
                 "reads answers without a tree of them",
             ),
+            ("src/sink/kinesis/cbor.rs", "the same answers in CBOR"),
         ],
     ),
     (
@@ -194,6 +203,7 @@ pub const OWNERS: [(&str, Places); 19] = [
             ("src/sink/lines.rs", "strings of a JSON line"),
             ("src/sink/kinesis/", "requests and answers"),
             ("src/cli.rs", "strings of JSON output"),
+            ("src/cli/envelope.rs", "what the service's tools print"),
         ],
     ),
     (
@@ -210,6 +220,10 @@ pub const OWNERS: [(&str, Places); 19] = [
     (
         "webpki_roots",
         &[("src/sink/kinesis/tls.rs", "what browsers trust")],
+    ),
+    (
+        "zstd",
+        &[("src/sink/kinesis/envelope.rs", "compressed blocks")],
     ),
 ];
 

@@ -93,7 +93,7 @@ batch | maxBytes | 67108865 | must be 1..=67108864
 batch | maxLatencyMs | -1 | must be 0..=86400000
 batch | maxLatencyMs | 86400001 | must be 0..=86400000
 batch | compression | "gzip" | must be "none" or "zstd"
-batch | compression | "zstd" | not available in this version
+batch | compression | "zstd" | has a place only where all sinks are of type kinesis with "aggregation": "kpl"
 delivery | maxRetries | -2 | must be -1 or 0..=4294967295
 delivery | maxRetries | -1.5 | must be -1 or 0..=4294967295
 delivery | maxRetries | "all" | must be -1 or 0..=4294967295
@@ -140,9 +140,10 @@ kinesis | endpointUrl | "ftp://kinesis.local/" | must be an address: http://host
 kinesis | endpointUrl | "https://me@kinesis.local/" | must be an address: http://host or https://host
 kinesis | credentials | "static" | must be an object
 kinesis | encoding | "xml" | must be "json" or "cbor"
-kinesis | encoding | "cbor" | not available in this version
 kinesis | aggregation | "zip" | must be "none" or "kpl"
-kinesis | aggregation | "kpl" | not available in this version
+kinesis | aggregationGroups | 0 | must be 1..=1024
+kinesis | envelope | "yes" | must be true or false
+kinesis | device | "" | must be 1 to 256 bytes of text
 kinesis | timestamps | "now" | must be "asIs" or "rebase"
 kinesis | timestamps | "rebase" | not available in this version
 kinesis | caFile | "" | must be a path

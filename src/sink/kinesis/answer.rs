@@ -1,13 +1,17 @@
 //! What the service answered, and what that means.
 //!
-//! An answer counts only when it is complete and agrees with itself: JSON to its end, as many entries as
-//! were sent, a sequence number or an error in each, and as many errors as it says. Anything else, whatever
-//! its status, says nothing: the records are sent again.
+//! An answer counts only when it is complete and agrees with itself: JSON or CBOR to its end, as many
+//! entries as were sent, a sequence number or an error in each, and as many errors as it says. Anything
+//! else, whatever its status, says nothing: the records are sent again.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
+use super::body::Encoding;
+use super::cbor;
 use crate::counters::cut;
 use crate::sink::Link;
 
@@ -134,8 +138,15 @@ pub fn kind(status: u16, name: &str) -> Kind {
 }
 
 /// The name and the text of an error, from its body.
-pub fn error_of(body: &[u8], type_header: &str) -> (String, String) {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+pub fn error_of(encoding: Encoding, body: &[u8], type_header: &str) -> (String, String) {
+    // What stands between here and the service says it in JSON, if it does at all.
+    let json = || serde_json::from_slice(body).unwrap_or_default();
+    let value: Value = match encoding {
+        Encoding::Json => json(),
+        Encoding::Cbor => {
+            Value::deserialize(&mut cbor::Reader::new(body)).unwrap_or_else(|_| json())
+        }
+    };
     let text = |names: [&str; 3]| {
         let mut found = names.iter().filter_map(|name| value.get(name)?.as_str());
         found.next().unwrap_or_default()
@@ -193,15 +204,26 @@ impl Entries {
 
     /// Reads the answer to a request of `count` records; else says what is wrong with it. Allocates
     /// nothing for a record, once it has had as many.
-    pub fn read(&mut self, body: &[u8], count: usize) -> Result<(), String> {
+    pub fn read(&mut self, encoding: Encoding, body: &[u8], count: usize) -> Result<(), String> {
         self.list.clear();
         self.shards.clear();
         self.error.clear();
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let found = Whole(self).deserialize(&mut json);
-        let (found, failed) = found
-            .and_then(|found| json.end().map(|()| found))
-            .map_err(|error| format!("the answer cannot be read: {error}"))?;
+        let found = match encoding {
+            Encoding::Json => {
+                let mut json = serde_json::Deserializer::from_slice(body);
+                let found = Whole(self).deserialize(&mut json);
+                let whole = found.and_then(|found| json.end().map(|()| found));
+                whole.map_err(|error| error.to_string())
+            }
+            Encoding::Cbor => {
+                let mut cbor = cbor::Reader::new(body);
+                let found = Whole(self).deserialize(&mut cbor);
+                let whole = found.and_then(|found| cbor.end().map(|()| found));
+                whole.map_err(|error| error.to_string())
+            }
+        };
+        let (found, failed) =
+            found.map_err(|error| format!("the answer cannot be read: {error}"))?;
         let errors = self.list.iter().filter(|entry| **entry != Entry::Accepted);
         let errors = errors.count() as u64;
         match (found, failed) {

@@ -207,11 +207,11 @@ impl Pace {
         self.shards.lock().of(digest).wait(now)
     }
 
-    /// A record of `len` bytes goes there.
-    pub fn take(&self, digest: u128, len: usize, now: Mono) {
+    /// So many records of `len` bytes together go there.
+    pub fn take(&self, digest: u128, records: u64, len: usize, now: Mono) {
         let mut shards = self.shards.lock();
         let bucket = shards.of(digest);
-        bucket.take(1, self.records_per_sec, now, false);
+        bucket.take(records, self.records_per_sec, now, false);
         bucket.take(len as u64, self.bytes_per_sec, now, true);
     }
 
@@ -250,7 +250,7 @@ mod tests {
         while now < millis(to) {
             match pace.wait(digest, now) {
                 Duration::ZERO => {
-                    pace.take(digest, len, now);
+                    pace.take(digest, 1, len, now);
                     count += 1;
                 }
                 wait => now = now.plus(wait),
@@ -276,7 +276,7 @@ mod tests {
     fn a_large_record_is_paid_back() {
         let pace = Pace::new(1000, 1_000_000);
         assert_eq!(pace.wait(7, millis(0)), Duration::ZERO);
-        pace.take(7, 10_000_000, millis(0));
+        pace.take(7, 1, 10_000_000, millis(0));
         assert_eq!(pace.wait(7, millis(0)), Duration::from_secs(10));
         assert_eq!(pace.wait(7, millis(9_999)), Duration::from_millis(1));
         assert_eq!(pace.wait(7, millis(10_000)), Duration::ZERO);
