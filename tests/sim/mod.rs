@@ -13,3 +13,10 @@ pub mod session;
 pub mod shm;
 pub mod sink;
 pub mod storage;
+
+/// Somebody wants to see what happens: `TRACE` is set.
+pub fn traces() -> bool {
+    static TRACES: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var_os("TRACE").is_some());
+    *TRACES
+}

@@ -195,10 +195,7 @@ impl Oracle {
 
     /// Damage was done: what it hit may be missing.
     pub fn forgive(&mut self, victims: Victims) {
-        self.damage.offsets.extend(victims.offsets);
-        self.damage.checkpoint |= victims.checkpoint;
-        self.damage.header |= victims.header;
-        self.damage.hits += victims.hits;
+        self.damage.extend(victims);
     }
 
     pub fn fate(&self, offset: u64) -> Option<Fate> {

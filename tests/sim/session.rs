@@ -21,6 +21,7 @@ use super::oracle::{Found, Oracle};
 use super::random::Random;
 use super::shm::Shm;
 use super::storage::SimDisk;
+use super::traces;
 
 pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -312,7 +313,7 @@ impl Session {
             }
         }
         self.disk.set_read_failures(failures);
-        if std::env::var("TRACE").is_ok() {
+        if traces() {
             eprintln!(
                 "read {} records from {from}, gaps {:?}",
                 offsets.len(),

@@ -16,6 +16,7 @@ use crate::sim::shm::Shm;
 use crate::sim::sink::Plan;
 use crate::sim::storage::damage::Damage;
 use crate::sim::storage::{Control, Failure, SimDisk};
+use crate::sim::traces;
 use forebay::counters::{Board, Place};
 use forebay::segment::Io;
 
@@ -251,7 +252,7 @@ impl Life {
         let run = Delivery::open_in(board, &disk, &clock, self.setup, &to, shm.as_ref());
         self.oracle.forgive(self.disk.take_victims());
         let mut run = run?;
-        if std::env::var("TRACE").is_ok() {
+        if traces() {
             let log = run.session.log();
             eprintln!("{:?}", self.disk.names());
             eprintln!("{:?} {:?}", run.session.report, log.shared().segments());
@@ -453,7 +454,7 @@ impl Life {
                 books.dead.extend(dead);
                 continue;
             }
-            if std::env::var("TRACE").is_ok() {
+            if traces() {
                 eprintln!(
                     "{name}: from {} to {}, {:?}",
                     ended.start.position, ended.position, ended.sink
@@ -576,7 +577,7 @@ impl Life {
 }
 
 fn trace(damage: Damage) {
-    if std::env::var("TRACE").is_ok() {
+    if traces() {
         eprintln!("{damage:?}");
     }
 }
