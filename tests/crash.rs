@@ -307,13 +307,7 @@ fn random_lives_keep_every_promise() {
 fn controls_fail() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    let controls = [
-        Control::NoSync,
-        Control::NoDirSync,
-        Control::PageInPlace,
-        Control::MarkBeforeSync,
-        Control::FailureHidden,
-    ];
+    let controls = Control::ALL;
     let found = controls.map(|control| {
         (0..2000).find(|seed| catch_unwind(|| random_life(*seed, control)).is_err())
     });

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod letters;
 pub mod oracle;
 pub mod plans;
+pub mod producers;
 pub mod random;
 pub mod session;
 pub mod shm;

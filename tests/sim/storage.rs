@@ -20,12 +20,14 @@ pub mod damage;
 mod dir;
 mod faults;
 mod file;
+pub mod moments;
 mod pages;
 mod room;
 mod window;
 
 use damage::Victims;
 use dir::SimDir;
+use moments::Moments;
 use pages::Pages;
 
 pub const SECTOR: usize = 512;
@@ -50,6 +52,17 @@ pub enum Control {
     MarkBeforeSync,
     /// The file system drops what the failed sync could not write, and the engine is not told.
     FailureHidden,
+}
+
+impl Control {
+    /// All that must be noticed.
+    pub const ALL: [Self; 5] = [
+        Self::NoSync,
+        Self::NoDirSync,
+        Self::PageInPlace,
+        Self::MarkBeforeSync,
+        Self::FailureHidden,
+    ];
 }
 
 /// What an operation that is to fail does.
@@ -101,6 +114,8 @@ struct World {
     /// One in so many reads fails.
     read_failures: u64,
     has_read_failed: bool,
+    /// Something failed since the process started.
+    has_failed: bool,
     /// One in so many syncs takes long on that clock.
     slow_syncs: Option<(u64, Arc<SimClock>)>,
     /// One in so many sectors that are synced does not reach the medium.
@@ -110,6 +125,7 @@ struct World {
     /// Files and their pages that cannot be read.
     unreadable: BTreeSet<(usize, usize)>,
     victims: Victims,
+    moments: Moments,
     /// Called at the moment when the power goes.
     on_off: Option<Arc<Mutex<dyn FnMut() + Send>>>,
 }
@@ -120,7 +136,7 @@ pub struct SimDisk(Arc<Mutex<World>>);
 
 impl SimDisk {
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(World {
+        Self::of(World {
             contents: Vec::new(),
             live_names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -141,13 +157,21 @@ impl SimDisk {
             opened: 0,
             read_failures: 0,
             has_read_failed: false,
+            has_failed: false,
             slow_syncs: None,
             lost_writes: 0,
             erase_blocks: 0,
             unreadable: BTreeSet::new(),
             victims: Victims::default(),
+            moments: Moments::default(),
             on_off: None,
-        })))
+        })
+    }
+
+    /// What happens to it from here on is nobody's business outside.
+    fn of(mut world: World) -> Self {
+        world.on_off = None;
+        Self(Arc::new(Mutex::new(world)))
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -220,6 +244,11 @@ impl SimDisk {
         self.world().opened
     }
 
+    /// An operation failed since the process started.
+    pub fn has_failed(&self) -> bool {
+        self.world().has_failed
+    }
+
     /// Operations may fail although the power is on.
     pub fn may_fail(&self) -> bool {
         let world = self.world();
@@ -246,6 +275,11 @@ impl SimDisk {
     /// The disk has so many bytes. What makes a file longer than there is room for fails.
     pub fn set_size(&self, size: u64) {
         self.world().size = size;
+    }
+
+    /// It may be full.
+    pub fn is_bounded(&self) -> bool {
+        self.world().size < u64::MAX
     }
 
     /// The process dies; what it wrote stays.
@@ -306,6 +340,7 @@ impl World {
 
     fn end_session(&mut self) {
         self.session += 1;
+        self.has_failed = false;
         self.is_off = false;
         self.fuel = u64::MAX;
         let names = || self.live_names.values().chain(self.durable_names.values());
@@ -330,8 +365,10 @@ impl World {
             return Err(io::Error::other("the power is off"));
         }
         self.fuel -= 1;
+        self.take_moment();
         match self.failure {
             Some((at, failure, for_ever)) if self.ops == at || (for_ever && self.ops > at) => {
+                self.has_failed = true;
                 Err(match failure {
                     Failure::Io => io::Error::from_raw_os_error(5),
                     Failure::NoSpace => io::Error::from_raw_os_error(28),
@@ -429,10 +466,12 @@ impl World {
         let pages = position / PAGE_SIZE..(position + len).div_ceil(PAGE_SIZE);
         let bad = (id, pages.start)..(id, pages.end.max(pages.start));
         if self.unreadable.range(bad).next().is_some() {
+            self.has_failed = true;
             return true;
         }
         let one_in = self.read_failures;
         self.has_read_failed = one_in > 0 && !self.has_read_failed && self.random.chance(one_in);
+        self.has_failed |= self.has_read_failed;
         self.has_read_failed
     }
 

@@ -212,6 +212,24 @@ impl Content {
 }
 
 impl SimDisk {
+    /// Nothing on it says that there was a store: no checkpoint and no header of a segment verifies.
+    pub fn is_bare(&self) -> bool {
+        let world = self.world();
+        let mut files = world.live_names.iter().map(|(name, id)| {
+            let mut bytes = world.contents[*id].live.clone();
+            for (_, page) in world.unreadable.range((*id, 0)..(*id + 1, 0)) {
+                let at = page * PAGE_SIZE;
+                let len = PAGE_SIZE.min(bytes.len().saturating_sub(at));
+                bytes.write(at, &vec![0; len]);
+            }
+            (name, bytes)
+        });
+        files.all(|(name, bytes)| match name.as_str() {
+            "checkpoint" => generation(&bytes) == 0,
+            _ => !name.starts_with("segment-") || !has_header(&bytes),
+        })
+    }
+
     /// What damage may have cost since this was last asked.
     pub fn take_victims(&self) -> Victims {
         std::mem::take(&mut self.world().victims)

@@ -1,7 +1,7 @@
 //! What tests do to the disk from outside: calls that fail, damage, copies.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::MutexGuard;
 
 use super::pages::Pages;
 use super::{Failure, SimDisk, World};
@@ -61,9 +61,7 @@ impl SimDisk {
 
     /// A disk with the same on it, which goes its own way from here on.
     pub fn fork(&self) -> Self {
-        let mut world = self.world().clone();
-        world.on_off = None;
-        Self(Arc::new(Mutex::new(world)))
+        Self::of(self.world().clone())
     }
 
     /// The disk, for a process of that session.

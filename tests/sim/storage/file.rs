@@ -106,6 +106,7 @@ impl File for SimFile {
         }
         let failures = world.sync_failures;
         let fails = failures > 0 && world.random.chance(failures);
+        world.has_failed |= fails;
         let lost = if world.may_lose(self.id) {
             world.lost_writes
         } else {
