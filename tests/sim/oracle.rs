@@ -250,7 +250,8 @@ impl Oracle {
         let handed_out = opened.ring_end.unwrap_or(0).max(next);
         assert!(
             handed_out >= moment.next,
-            "the next offset {handed_out} was handed out before"
+            "the next offset {handed_out} was handed out before, up to {}",
+            moment.next
         );
         let known = self.durable.min(moment.durable).max(opened.settled);
         assert!(

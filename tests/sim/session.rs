@@ -134,9 +134,11 @@ fn write_payload(id: u64, bytes: &mut Vec<u8>) {
     };
     let len = usize::try_from(len).unwrap();
     bytes.clear();
-    bytes.extend(id.to_le_bytes());
-    while bytes.len() < len {
-        bytes.extend(random.next().to_le_bytes());
+    bytes.resize(len.next_multiple_of(8), 0);
+    let mut word = id;
+    for place in bytes.chunks_exact_mut(8) {
+        place.copy_from_slice(&word.to_le_bytes());
+        word = random.next();
     }
     bytes.truncate(len);
 }

@@ -15,11 +15,12 @@ use crate::sim::session::{BUDGET, CursorSetup, Setup, new_batch, new_board, open
 use crate::sim::storage::SimDisk;
 use crate::sim::storage::damage::{Damage, Victims};
 use crate::sim::storage::moments::{Told, Watch};
+use crate::sim::traces;
 
 /// One in so many operations of a run is one at which the power goes in another world.
 const MOMENT_ONE_IN: u64 = 8;
 /// So many images of each such moment, and of the end of a run.
-const IMAGES_OF_MOMENT: u64 = 3;
+const IMAGES_OF_MOMENT: u64 = 4;
 const IMAGES_OF_END: u64 = 8;
 /// The most operations of a recovery before it is cut, too.
 const FUEL_MAX: u64 = 25;
@@ -75,7 +76,7 @@ impl Fan {
             disk.power_cut();
             clock.reboot();
         }
-        while is_damaged && self.random.chance(3) {
+        if is_damaged && self.random.chance(3) {
             let at = self.random.below(Damage::ALL.len() as u64);
             disk.damage_any(Damage::ALL[usize::try_from(at).unwrap()]);
         }
@@ -139,7 +140,7 @@ impl Life {
         damage.extend(fan.die(&disk, &clock, is_damaged));
         let mut was_bare = false;
         for tries in 0.. {
-            was_bare |= disk.is_bare();
+            was_bare |= damage.hits > 0 && disk.is_bare();
             if tries < 2 && fan.random.chance(4) {
                 disk.set_fuel(fan.random.below(FUEL_MAX));
             } else if tries >= 2 {
@@ -185,6 +186,9 @@ impl Life {
             ..
         } = &image;
         let shared = opened.log.shared().clone();
+        if traces() {
+            eprintln!("image: {:?} {told:?} {:?}", opened.report, damage.hits);
+        }
         if self.store != Some(shared.store) {
             assert!(image.was_bare && damage.hits > 0, "it was this store");
             fan.anew += 1;
