@@ -196,7 +196,10 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         Left::Nothing => (None, false),
     };
     report.is_ring_refused = is_refused;
-    let known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
+    let known = Known {
+        ring_records: options.ring_records,
+        ..Known::of(&board, store, &last, clock.boot(), ring.as_ref())
+    };
     let mut decided = decide(&files, &last, &shared, &clock, &known, &mut report)?;
     if !decided.is_ring_used {
         report.is_ring_refused |= ring.take().is_some();

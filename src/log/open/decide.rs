@@ -10,7 +10,7 @@ use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
 use crate::log::batch::BatchBuffer;
-use crate::log::geometry::{LIVES_MAX, REACH_UNKNOWN, life_past_unknown};
+use crate::log::geometry::{LIVES_MAX, REACH_MIN, REACH_UNKNOWN, life_past_unknown};
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
 use crate::ring::Remains;
@@ -39,6 +39,8 @@ pub(in crate::log) struct Known<'a> {
     pub is_exact: bool,
     /// Its ring.
     pub ring: Option<&'a Remains>,
+    /// How many records the ring holds that this run brings: that of the run before may have been as large.
+    pub ring_records: u32,
 }
 
 impl<'a> Known<'a> {
@@ -55,6 +57,7 @@ impl<'a> Known<'a> {
             durable: released,
             is_exact: false,
             ring,
+            ring_records: 0,
         };
         let on_board = board.get(StreamCounter::DurableOffset);
         // Where the kernel does not say which boot it is, it may be another.
@@ -185,7 +188,7 @@ pub(in crate::log) fn decide(
     let next = match ring {
         // It is known what was handed out.
         Some(_) => end,
-        None => next_offset(files, last, end),
+        None => next_offset(files, last, end, known.ring_records),
     };
     let mut skipped = ring.map_or_else(Vec::new, |ring| ring.holes(end));
     skipped.push(end..next);
@@ -226,7 +229,7 @@ pub(in crate::log) fn decide(
 }
 
 /// The first offset that nobody can have been handed.
-fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
+fn next_offset(files: &Files, last: &Checkpoint, end: u64, ring_records: u32) -> u64 {
     let ring = u64::from(last.ring_records);
     if files.is_new() {
         return 0;
@@ -237,7 +240,14 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
     }
     // Two rings behind what the log shows: what was in the ring, and what was announced and then torn.
     let behind_end = end.max(last.opened) + 2 * ring;
-    behind_end.max(last.mark + last.reach + ring)
+    let next = behind_end.max(last.mark + last.reach + ring);
+    if !files.checkpoint.is_damaged {
+        return next;
+    }
+    // The newest checkpoint may be lost. It was written within what this one covers, or by an open, which went on
+    // at `next` at most; and it reaches at most twice as far.
+    let ring = ring.max(ring_records.into());
+    next + 2 * last.reach.max(REACH_MIN * ring) + 2 * ring
 }
 
 /// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
