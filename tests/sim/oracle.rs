@@ -128,7 +128,7 @@ impl Oracle {
         moment: &Moment<'_>,
         positions: &[SourceEntry],
         found: &[u64],
-        next: u64,
+        (head, next): (u64, u64),
     ) {
         for (producer, name) in NAMES.iter().enumerate() {
             let entries = positions.iter().filter(|entry| entry.name == **name);
@@ -143,7 +143,8 @@ impl Oracle {
                     .records
                     .get(&offset)
                     .map(|record| moment.fate(offset, record));
-                let is_there = found.binary_search(&offset).is_ok() || offset >= next;
+                let is_there =
+                    found.binary_search(&offset).is_ok() || offset < head || offset >= next;
                 assert!(
                     is_there || fate == Some(Fate::Promised) || moment.damage.hits > 0,
                     "{name} goes on behind {offset}, which is {fate:?}"
@@ -211,8 +212,10 @@ impl Oracle {
             panic!("a record at offset {offset}, which nobody was handed");
         };
         assert_eq!(record.id, id, "another record at offset {offset}");
-        // Without its checkpoint a store does not know what it had dropped.
-        let is_back = moment.damage.checkpoint && offset < self.head_max.max(self.cursor_max);
+        // Without its checkpoint a store does not know what it had dropped. And where a segment's header is gone,
+        // the one before it is read beyond where that one took over: what had been given up there comes back.
+        let is_back = moment.damage.checkpoint && offset < self.head_max.max(self.cursor_max)
+            || moment.damage.header;
         assert!(
             record.fate != Fate::Gone || is_back || moment.damage.offsets.contains(&offset),
             "the record at {offset} had been declared gone: a ghost"

@@ -443,7 +443,7 @@ impl Session {
         assert!(life > oracle.life, "life {life} was used before");
         let ledger = self.log().shared().ledger().ranges().to_vec();
         let positions = self.positions();
-        oracle.check_positions(&oracle.now(), &positions, &found, self.report.next);
+        oracle.check_positions(&oracle.now(), &positions, &found, (head, self.report.next));
         oracle.opened(&Found {
             head,
             next: self.report.next,

@@ -211,7 +211,7 @@ impl Life {
         assert!(life > image.life, "life {life} was used before");
         let next = opened.report.next;
         let sources = shared.sources().clone();
-        oracle.check_positions(&moment, &sources, &offsets, next);
+        oracle.check_positions(&moment, &sources, &offsets, (head, next));
         let ledger = shared.ledger().ranges().to_vec();
         oracle.check_opened(
             &moment,
