@@ -244,8 +244,8 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64, ring_records: u32) ->
     if !files.checkpoint.is_damaged {
         return next;
     }
-    // The newest checkpoint may be lost. It was written within what this one covers, or by an open, which went on
-    // at `next` at most; and it reaches at most twice as far.
+    // The newest checkpoint may be lost. It was written within what this one covers, or by an open, which
+    // went on at `next` at most; and it reaches at most twice as far.
     let ring = ring.max(ring_records.into());
     next + 2 * last.reach.max(REACH_MIN * ring) + 2 * ring
 }
