@@ -70,6 +70,12 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// For tests that play the engine's threads themselves.
+    #[doc(hidden)]
+    pub fn streams(&self) -> &[StreamConfig] {
+        &self.streams
+    }
+
     /// Reads and checks a document: `{"streams":[…]}`, or a component's whole configuration with that
     /// object under `streaming`.
     pub fn from_json(text: &str) -> Result<Self> {

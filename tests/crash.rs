@@ -167,13 +167,7 @@ fn lives_on_a_bad_medium_cost_what_was_hit() {
 fn controls_fail() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    let controls = [
-        Control::NoSync,
-        Control::NoDirSync,
-        Control::PageInPlace,
-        Control::MarkBeforeSync,
-        Control::FailureHidden,
-    ];
+    let controls = Control::ALL;
     let found = controls.map(|control| {
         (0..2000).find(|seed| catch_unwind(|| random_life(*seed, control)).is_err())
     });

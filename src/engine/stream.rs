@@ -36,7 +36,9 @@ struct Core {
 }
 
 impl Stream {
-    pub(super) fn new(
+    /// For tests that play the engine's threads themselves.
+    #[doc(hidden)]
+    pub fn new(
         name: &str,
         ring: Arc<Ring>,
         sources: Vec<SourceEntry>,

@@ -25,7 +25,7 @@ pub(super) const OVERHEAD_NOW: u64 = CHECKPOINT_FILE_SIZE + 2 * PAGE_SIZE as u64
 /// A new stream starts with a segment of this size, if that holds four of its longest records.
 const FIRST_SIZE: u64 = 1 << 20;
 /// A checkpoint reaches at least this many rings, and at most [`REACH_MAX`].
-const REACH_MIN: u64 = 2;
+pub(super) const REACH_MIN: u64 = 2;
 const REACH_MAX: u64 = 64;
 
 const _: () = assert!(OVERHEAD_NOW <= OVERHEAD);

@@ -21,6 +21,16 @@ impl SimClock {
         }
     }
 
+    /// A clock that shows the same, and goes its own way.
+    pub fn fork(&self) -> Self {
+        let copy = |word: &AtomicU64| AtomicU64::new(word.load(Ordering::Relaxed));
+        Self {
+            mono_ns: copy(&self.mono_ns),
+            wall_ms: copy(&self.wall_ms),
+            boot: copy(&self.boot),
+        }
+    }
+
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap();
         self.mono_ns.fetch_add(nanos, Ordering::Relaxed);

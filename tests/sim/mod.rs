@@ -8,8 +8,16 @@ pub mod delivery;
 pub mod letters;
 pub mod oracle;
 pub mod plans;
+pub mod producers;
 pub mod random;
 pub mod session;
 pub mod shm;
 pub mod sink;
 pub mod storage;
+
+/// Somebody wants to see what happens: `TRACE` is set.
+pub fn traces() -> bool {
+    static TRACES: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var_os("TRACE").is_some());
+    *TRACES
+}

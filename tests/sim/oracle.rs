@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay::format::{Loss, Reason};
+use forebay::format::{Loss, Reason, SourceEntry};
+use forebay::record::Source;
 
+use super::producers::{NAMES, place_of};
 use super::storage::damage::Victims;
 
 /// What became of a record.
@@ -27,6 +29,8 @@ pub struct Remembered {
 #[derive(Clone, Default)]
 pub struct Oracle {
     records: BTreeMap<u64, Remembered>,
+    /// Which producer a record has a position of, and which.
+    sources: BTreeMap<u64, (usize, u64)>,
     /// Everything below was announced or declared gone.
     pub durable: u64,
     /// The greatest mark that a page or checkpoint can have on the medium.
@@ -67,6 +71,30 @@ pub struct Found<'a> {
     pub settled: u64,
 }
 
+/// When a run ended, and what was done to its store behind that.
+pub struct Moment<'a> {
+    /// What stood at or above this was not announced then.
+    pub durable: u64,
+    /// Offsets below were handed out.
+    pub next: u64,
+    /// What damage may have cost up to the open.
+    pub damage: &'a Victims,
+}
+
+impl Moment<'_> {
+    fn fate(&self, offset: u64, record: &Remembered) -> Fate {
+        match record.fate {
+            Fate::Promised if offset >= self.durable => Fate::Open,
+            fate => fate,
+        }
+    }
+
+    /// It is one that the run went beyond.
+    fn is_past(&self) -> bool {
+        self.durable < u64::MAX
+    }
+}
+
 impl Oracle {
     /// The offset that was never handed out yet.
     pub fn next(&self) -> u64 {
@@ -87,6 +115,63 @@ impl Oracle {
                 fate: Fate::Open,
             },
         );
+    }
+
+    /// The record at that offset has the place in a producer's source.
+    pub fn note_source(&mut self, offset: u64, producer: usize, place: u64) {
+        self.sources.insert(offset, (producer, place));
+    }
+
+    /// A record that was read says of its source what its producer said.
+    pub fn check_source(&self, offset: u64, source: Option<Source<'_>>) {
+        let said = source.map(|source| (source.name, place_of(source.position)));
+        let known = self.sources.get(&offset);
+        let known = known.map(|(producer, place)| (NAMES[*producer], *place));
+        assert_eq!(said, known, "the source of {offset}");
+    }
+
+    /// Each producer goes on behind its last durable record, and behind none that is not there.
+    pub fn check_positions(
+        &self,
+        moment: &Moment<'_>,
+        positions: &[SourceEntry],
+        found: &[u64],
+        (head, next): (u64, u64),
+    ) {
+        for (producer, name) in NAMES.iter().enumerate() {
+            let entries = positions.iter().filter(|entry| entry.name == **name);
+            let newest = entries.max_by_key(|entry| entry.offset);
+            if let Some(entry) = newest {
+                let offset = entry.offset;
+                let said = self.sources.get(&offset);
+                let said = said.filter(|_| offset < moment.next);
+                let place = place_of(&entry.position);
+                assert_eq!(said, Some(&(producer, place)), "{name}: at {offset}");
+                let fate = self
+                    .records
+                    .get(&offset)
+                    .map(|record| moment.fate(offset, record));
+                let is_there =
+                    found.binary_search(&offset).is_ok() || offset < head || offset >= next;
+                assert!(
+                    is_there || fate == Some(Fate::Promised) || moment.damage.hits > 0,
+                    "{name} goes on behind {offset}, which is {fate:?}"
+                );
+            }
+            let is_kept = |offset: &u64| {
+                let record = &self.records[offset];
+                moment.fate(*offset, record) == Fate::Promised
+                    && !moment.damage.offsets.contains(offset)
+            };
+            let mut mine = self.sources.iter().rev();
+            let last = mine.find(|(offset, (other, _))| *other == producer && is_kept(offset));
+            let newest = newest.map(|entry| entry.offset);
+            let last = last.map(|(offset, _)| *offset);
+            assert!(
+                newest >= last || moment.damage.checkpoint,
+                "{name} goes on behind {newest:?}, and {last:?} was durable"
+            );
+        }
     }
 
     /// Everything below `durable` is on the medium, the engine says.
@@ -119,52 +204,74 @@ impl Oracle {
         self.records.get(&offset).map(|record| record.id)
     }
 
+    /// The moment at which the run ended, where it is not an earlier one.
+    pub fn now(&self) -> Moment<'_> {
+        Moment {
+            durable: u64::MAX,
+            next: self.next(),
+            damage: &self.damage,
+        }
+    }
+
     /// Every record that was read is one that was handed out, with its content, and was not gone.
-    pub fn check_read(&self, offset: u64, id: u64) {
-        let Some(record) = self.records.get(&offset) else {
+    pub fn check_read(&self, moment: &Moment<'_>, offset: u64, id: u64) {
+        let record = self.records.get(&offset).filter(|_| offset < moment.next);
+        let Some(record) = record else {
             panic!("a record at offset {offset}, which nobody was handed");
         };
         assert_eq!(record.id, id, "another record at offset {offset}");
-        // Without its checkpoint a store does not know what it had dropped.
-        let is_back = self.damage.checkpoint && offset < self.head_max.max(self.cursor_max);
+        // Without its checkpoint a store does not know what it had dropped. And where a segment's header is gone,
+        // the one before it is read beyond where that one took over: what had been given up there comes back.
+        let is_back = moment.damage.checkpoint && offset < self.head_max.max(self.cursor_max)
+            || moment.damage.header;
         assert!(
-            record.fate != Fate::Gone || is_back || self.damage.offsets.contains(&offset),
+            record.fate != Fate::Gone || is_back || moment.damage.offsets.contains(&offset),
             "the record at {offset} had been declared gone: a ghost"
         );
     }
 
     /// A reader in the middle of anything has all promised records from `from` up to `to`.
     pub fn check_complete(&mut self, from: u64, to: u64, found: &[u64]) {
+        self.forgiven += self.missing(&self.now(), from, to, found);
+    }
+
+    /// How many promised records from `from` up to `to` damage may have cost. No other one is missing.
+    fn missing(&self, moment: &Moment<'_>, from: u64, to: u64, found: &[u64]) -> u64 {
+        let mut missing = 0;
         for (offset, record) in self.records.range(from..to.max(from)) {
-            if record.fate == Fate::Promised && found.binary_search(offset).is_err() {
-                let is_hit = self.damage.offsets.contains(offset) || self.hit.contains(offset);
+            let fate = moment.fate(*offset, record);
+            if fate == Fate::Promised && found.binary_search(offset).is_err() {
+                let is_hit = moment.damage.offsets.contains(offset) || self.hit.contains(offset);
                 // Without its checkpoint a store does not know what it had given back.
-                let is_given_back = self.damage.checkpoint && *offset < self.head_max;
+                let is_given_back = moment.damage.checkpoint && *offset < self.head_max;
                 assert!(
                     is_hit || is_given_back,
                     "the durable record {offset} is missing"
                 );
-                self.forgiven += 1;
+                missing += 1;
             }
         }
+        missing
     }
 
-    /// From now on what was found is promised, and the rest is gone.
-    pub fn opened(&mut self, opened: &Found<'_>) {
+    /// What an open found is what it may find. Returns what damage cost, and what else came back.
+    pub fn check_opened(&self, moment: &Moment<'_>, opened: &Found<'_>) -> (u64, u64) {
         let Found { head, next, .. } = *opened;
+        let damage = moment.damage;
         let handed_out = opened.ring_end.unwrap_or(0).max(next);
         assert!(
-            handed_out >= self.next(),
-            "the next offset {handed_out} was handed out before"
+            handed_out >= moment.next,
+            "the next offset {handed_out} was handed out before, up to {}",
+            moment.next
         );
-        let known = self.durable.max(opened.settled);
+        let known = self.durable.min(moment.durable).max(opened.settled);
         assert!(
             opened.evidence <= known,
             "evidence {} for what never was durable",
             opened.evidence
         );
         assert!(
-            opened.evidence >= self.proven,
+            moment.is_past() || opened.evidence >= self.proven,
             "evidence {} where the bytes prove {}",
             opened.evidence,
             self.proven
@@ -176,16 +283,17 @@ impl Oracle {
         let is_covered = |offset| covering(offset).next().is_some();
         let is_damaged = |offset| covering(offset).any(|loss| loss.reason == Reason::Damage);
         // What comes from the ring is behind.
-        self.check_complete(head, next, opened.offsets);
+        let missing = self.missing(moment, head, next, opened.offsets);
+        let mut salvaged = 0;
         // The open may have taken over a ring and made room for what it held: the head is behind all it found.
-        for (offset, record) in self.records.range_mut(head..next.max(head)) {
+        let end = next.max(head).min(moment.next.max(head));
+        for (offset, record) in self.records.range(head..end) {
+            let fate = moment.fate(*offset, record);
+            let is_open = fate == Fate::Open;
             // An open that was cut off may have found it before it was hit.
-            let is_hit = self.damage.offsets.contains(offset) || self.hit.contains(offset);
+            let is_hit = damage.offsets.contains(offset) || self.hit.contains(offset);
             if opened.offsets.binary_search(offset).is_ok() {
-                if record.fate == Fate::Open {
-                    self.salvaged += 1;
-                }
-                record.fate = Fate::Promised;
+                salvaged += u64::from(is_open);
                 continue;
             }
             assert!(
@@ -193,23 +301,38 @@ impl Oracle {
                 "record {offset} is gone and the ledger does not say so"
             );
             let is_damage = is_damaged(*offset);
-            if record.fate == Fate::Open {
+            if is_open {
                 assert!(
-                    !is_damage || is_hit || self.damage.checkpoint,
+                    !is_damage || is_hit || damage.checkpoint,
                     "record {offset} never was durable; it reads as damage"
                 );
                 assert!(
-                    !self.keeps_ring || is_hit || self.damage.checkpoint,
+                    !self.keeps_ring || is_hit || damage.checkpoint || moment.is_past(),
                     "record {offset} was accepted, and the process's death lost it"
                 );
             }
             assert!(
-                record.fate != Fate::Promised
+                moment.is_past()
+                    || fate != Fate::Promised
                     || is_damage
                     || *offset >= self.proven_min.unwrap_or(self.proven),
                 "record {offset} was durable; it does not read as damage"
             );
-            record.fate = Fate::Gone;
+        }
+        (missing, salvaged)
+    }
+
+    /// From now on what was found is promised, and the rest is gone.
+    pub fn opened(&mut self, opened: &Found<'_>) {
+        let Found { head, next, .. } = *opened;
+        let (missing, salvaged) = self.check_opened(&self.now(), opened);
+        self.forgiven += missing;
+        self.salvaged += salvaged;
+        for (offset, record) in self.records.range_mut(head..next.max(head)) {
+            record.fate = match opened.offsets.binary_search(offset) {
+                Ok(_) => Fate::Promised,
+                Err(_) => Fate::Gone,
+            };
         }
         for (_, record) in self.records.range_mut(..head) {
             record.fate = Fate::Gone;
@@ -221,10 +344,7 @@ impl Oracle {
 
     /// Damage was done: what it hit may be missing.
     pub fn forgive(&mut self, victims: Victims) {
-        self.damage.offsets.extend(victims.offsets);
-        self.damage.checkpoint |= victims.checkpoint;
-        self.damage.header |= victims.header;
-        self.damage.hits += victims.hits;
+        self.damage.extend(victims);
     }
 
     pub fn fate(&self, offset: u64) -> Option<Fate> {

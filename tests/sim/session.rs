@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay::counters::{Board, Place};
 use forebay::error::Code;
-use forebay::format::{CHECKPOINT_FILE_SIZE, StoreId};
+use forebay::format::{CHECKPOINT_FILE_SIZE, SourceEntry, StoreId};
 use forebay::log::{self, BatchBuffer, Ended, Gap, Opening, Options, Reader, Report};
 use forebay::record::Record;
 use forebay::ring::{self, Remains, Ring};
@@ -17,10 +17,12 @@ use forebay::watermark::Waker;
 
 use super::clock::SimClock;
 use super::letters::with_letters;
-use super::oracle::{Found, Oracle};
+use super::oracle::{Found, Moment, Oracle};
+use super::producers::BUFFER;
 use super::random::Random;
 use super::shm::Shm;
 use super::storage::SimDisk;
+use super::traces;
 
 pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -43,6 +45,12 @@ pub struct Session {
     pub gaps: Vec<Gap>,
     /// Where the ring of the run before ended, if there was one.
     pub ring_end: Option<u64>,
+    /// What producers are told of it.
+    pub stream: forebay::Stream,
+    /// Sources in that ring.
+    pub ring_sources: Vec<SourceEntry>,
+    /// There may be no room although nothing fails.
+    pub may_be_full: bool,
     /// One for each cursor.
     pub boxes: Vec<Arc<LetterBox>>,
     /// The most that the files may take.
@@ -117,6 +125,13 @@ pub const BULKY: u64 = 1 << 41;
 
 /// The payload of the record with that id: its id, and bytes that follow from it, of a length that does.
 pub fn payload(id: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_payload(id, &mut bytes);
+    bytes
+}
+
+/// Puts it in the place of what `bytes` held.
+fn write_payload(id: u64, bytes: &mut Vec<u8>) {
     let mut random = Random::new(id);
     let len = match random.below(20) {
         n if id >= BULKY => 500 + n * 150 + random.below(1000),
@@ -125,15 +140,118 @@ pub fn payload(id: u64) -> Vec<u8> {
         1..4 => random.below(1000),
         _ => 8 + random.below(120),
     };
-    let mut bytes = id.to_le_bytes().to_vec();
-    bytes.extend((8..len).map(|at| (random.next() ^ at).to_le_bytes()[0]));
-    bytes
+    let len = usize::try_from(len).unwrap();
+    bytes.clear();
+    bytes.resize(len.next_multiple_of(8), 0);
+    let mut word = id;
+    for place in bytes.chunks_exact_mut(8) {
+        place.copy_from_slice(&word.to_le_bytes());
+        word = random.next();
+    }
+    bytes.truncate(len);
 }
 
 /// The key of the record with that id: one of a few.
 pub fn key(id: u64) -> [u8; 3] {
     let number = Random::new(id).below(40) % 7;
     [b'k', b'-', b'0' + u8::try_from(number).unwrap()]
+}
+
+/// Opens the log alone. `None` when the power went meanwhile, or an operation was made to fail.
+pub fn open_log(
+    disk: &SimDisk,
+    clock: &Arc<SimClock>,
+    setup: Setup,
+    cursors: &[CursorSetup],
+    board: Board,
+    left: &dyn Fn(&log::RunBefore) -> ring::Left,
+) -> Option<log::Opened> {
+    // A checkpoint that was lost is made anew, for which a full disk has no room.
+    let needs_room = disk.lacks("checkpoint", CHECKPOINT_FILE_SIZE);
+    let board = Cell::new(Some(board));
+    let board = |_: StoreId| Ok((board.take().unwrap(), "nowhere".to_owned()));
+    let opened = log::open(Opening {
+        dir: disk.dir(),
+        lock_dir: disk.dir(),
+        clock: clock.clone(),
+        options: options(setup),
+        cursors,
+        board: &board,
+        ring: &|before| Ok(left(before)),
+        pid: 1,
+    });
+    match opened {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            let kind = error.io_error().map(std::io::Error::kind);
+            let is_full = needs_room && kind == Some(std::io::ErrorKind::StorageFull);
+            assert!(
+                disk.is_off() || disk.may_fail() || is_full,
+                "open failed: {error}"
+            );
+            let is_refused = error.code() == Code::Corrupt && !disk.is_off();
+            assert!(!is_refused, "a crash is no damage: {error}");
+            None
+        }
+    }
+}
+
+/// Room for what is read at once.
+pub fn new_batch() -> BatchBuffer {
+    BatchBuffer::new(1000, 100_000, BODY_MAX as usize).unwrap()
+}
+
+/// All records from `from` up to the durable mark, checked; their offsets, and the gaps between.
+pub fn read_all(
+    disk: &SimDisk,
+    reader: &mut Reader,
+    batch: &mut BatchBuffer,
+    (oracle, moment): (&Oracle, &Moment<'_>),
+    from: u64,
+) -> (Vec<u64>, Vec<Gap>) {
+    let (mut offsets, mut gaps) = (Vec::new(), Vec::new());
+    let (mut next, mut expected) = (from, Vec::new());
+    let failures = disk.set_read_failures(0);
+    loop {
+        batch.clear();
+        let read = reader.read(next, u64::MAX, batch);
+        for entry in batch.entries() {
+            let view = batch.view(entry);
+            let id = view.time_ms;
+            oracle.check_read(moment, entry.offset, id);
+            oracle.check_source(entry.offset, view.source());
+            write_payload(id, &mut expected);
+            assert!(
+                view.payload == expected,
+                "the payload of {} changed",
+                entry.offset
+            );
+            assert_eq!(view.key, key(id));
+            assert!(offsets.last().is_none_or(|last| *last < entry.offset));
+            offsets.push(entry.offset);
+        }
+        let Ok((ended, after)) = read else {
+            if disk.is_off() {
+                break;
+            }
+            assert!(moment.damage.hits > 0, "it can be read");
+            next = reader.position();
+            reader.give_up_unreadable();
+            continue;
+        };
+        assert!(
+            after > next || ended == Ended::CaughtUp,
+            "reading makes progress"
+        );
+        next = after;
+        match ended {
+            Ended::Gap(gap) => gaps.push(gap),
+            Ended::Full => {}
+            Ended::CaughtUp => break,
+        }
+    }
+    disk.set_read_failures(failures);
+    (offsets, gaps)
 }
 
 impl Session {
@@ -164,34 +282,10 @@ impl Session {
         shm: Option<&Shm>,
     ) -> Option<Self> {
         let before = disk.allocated() + 4096;
-        // A checkpoint that was lost is made anew, for which a full disk has no room.
-        let needs_room = disk.lacks("checkpoint", CHECKPOINT_FILE_SIZE);
-        let board = Cell::new(Some(board));
-        let board = |_: StoreId| Ok((board.take().unwrap(), "nowhere".to_owned()));
-        let opened = log::open(Opening {
-            dir: disk.dir(),
-            lock_dir: disk.dir(),
-            clock: clock.clone(),
-            options: options(setup),
-            cursors,
-            board: &board,
-            ring: &|before| Ok(shm.map_or(ring::Left::Nothing, |shm| shm.left(before, &**clock))),
-            pid: 1,
-        });
-        let mut opened = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                let kind = error.io_error().map(std::io::Error::kind);
-                let is_full = needs_room && kind == Some(std::io::ErrorKind::StorageFull);
-                assert!(
-                    disk.is_off() || disk.may_fail() || is_full,
-                    "open failed: {error}"
-                );
-                let is_refused = error.code() == Code::Corrupt && !disk.is_off();
-                assert!(!is_refused, "a crash is no damage: {error}");
-                return None;
-            }
+        let left = |before: &log::RunBefore| {
+            shm.map_or(ring::Left::Nothing, |shm| shm.left(before, &**clock))
         };
+        let mut opened = open_log(disk, clock, setup, cursors, board, &left)?;
         let waker = Arc::new(Waker::new());
         let ring_options = ring::Options {
             size: setup.ring_size,
@@ -200,6 +294,12 @@ impl Session {
             first_offset: opened.log.next(),
         };
         let ring_end = opened.ring.as_ref().map(Remains::end);
+        let mut ring_sources = heapless::Vec::new();
+        if let Some(remains) = &opened.ring {
+            remains.sources(ring_options.first_offset, |offset, source| {
+                log::put_source(&mut ring_sources, offset, source);
+            });
+        }
         let (ring, consumer) = match shm {
             Some(shm) => shm.ring(&mut opened, ring_options, &**clock, &waker),
             None => {
@@ -208,7 +308,7 @@ impl Session {
             }
         };
         let shared = opened.log.shared().clone();
-        let stream = Stream::new(
+        let run = Stream::new(
             consumer,
             opened.log,
             opened.board.clone(),
@@ -217,15 +317,27 @@ impl Session {
                 checkpoint_interval: setup.checkpoint_interval,
             },
         );
-        let (stream, boxes) =
-            with_letters(stream, disk, clock, setup, cursors.len(), &opened.board)?;
+        let (run, boxes) = with_letters(run, disk, clock, setup, cursors.len(), &opened.board)?;
         let orders = Arc::new(Orders::default());
+        let ring_sources: Vec<SourceEntry> = ring_sources.into_iter().collect();
+        let stream = forebay::Stream::new(
+            "telemetry",
+            ring.clone(),
+            ring_sources.clone(),
+            shared.clone(),
+            opened.board.clone(),
+            clock.clone(),
+            &BUFFER,
+        );
         Some(Self {
             boxes,
+            stream,
+            ring_sources,
+            may_be_full: !setup.drop_oldest || disk.is_bounded(),
             disk: disk.clone(),
             clock: clock.clone(),
             ring,
-            syncer: Syncer::new(vec![stream], clock.clone(), waker, orders.clone()),
+            syncer: Syncer::new(vec![run], clock.clone(), waker, orders.clone()),
             board: opened.board,
             reader: Reader::new(shared, clock.clone()).unwrap(),
             report: opened.report,
@@ -234,7 +346,7 @@ impl Session {
             gaps: Vec::new(),
             ring_end,
             quota: setup.budget.max(before),
-            batch: BatchBuffer::new(100, 100_000, BODY_MAX as usize).unwrap(),
+            batch: new_batch(),
         })
     }
 
@@ -279,48 +391,10 @@ impl Session {
 
     /// All records from `from` up to the durable mark, checked; their offsets.
     pub fn read(&mut self, oracle: &Oracle, from: u64) -> Vec<u64> {
-        let mut offsets = Vec::new();
-        let mut next = from;
-        self.gaps.clear();
-        let failures = self.disk.set_read_failures(0);
-        loop {
-            self.batch.clear();
-            let read = self.reader.read(next, u64::MAX, &mut self.batch);
-            for entry in self.batch.entries() {
-                let view = self.batch.view(entry);
-                let id = view.time_ms;
-                oracle.check_read(entry.offset, id);
-                assert!(
-                    view.payload == payload(id),
-                    "the payload of {} changed",
-                    entry.offset
-                );
-                assert_eq!(view.key, key(id));
-                assert!(offsets.last().is_none_or(|last| *last < entry.offset));
-                offsets.push(entry.offset);
-            }
-            let Ok((ended, after)) = read else {
-                if self.disk.is_off() {
-                    break;
-                }
-                assert!(oracle.damage.hits > 0, "it can be read");
-                next = self.reader.position();
-                self.reader.give_up_unreadable();
-                continue;
-            };
-            assert!(
-                after > next || ended == Ended::CaughtUp,
-                "reading makes progress"
-            );
-            next = after;
-            match ended {
-                Ended::Gap(gap) => self.gaps.push(gap),
-                Ended::Full => {}
-                Ended::CaughtUp => break,
-            }
-        }
-        self.disk.set_read_failures(failures);
-        if std::env::var("TRACE").is_ok() {
+        let seen = (oracle, &oracle.now());
+        let (offsets, gaps) = read_all(&self.disk, &mut self.reader, &mut self.batch, seen, from);
+        self.gaps = gaps;
+        if traces() {
             eprintln!(
                 "read {} records from {from}, gaps {:?}",
                 offsets.len(),
@@ -376,6 +450,8 @@ impl Session {
         let life = self.board.get(forebay::counters::StreamCounter::Life);
         assert!(life > oracle.life, "life {life} was used before");
         let ledger = self.log().shared().ledger().ranges().to_vec();
+        let positions = self.positions();
+        oracle.check_positions(&oracle.now(), &positions, &found, (head, self.report.next));
         oracle.opened(&Found {
             head,
             next: self.report.next,

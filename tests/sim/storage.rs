@@ -20,13 +20,20 @@ pub mod damage;
 mod dir;
 mod faults;
 mod file;
+pub mod moments;
+mod pages;
 mod room;
 mod window;
 
 use damage::Victims;
 use dir::SimDir;
+use moments::Moments;
+use pages::Pages;
 
 pub const SECTOR: usize = 512;
+/// In a page.
+const SECTORS: usize = PAGE_SIZE / SECTOR;
+const _: () = assert!(SECTORS == 8, "a byte has a bit for each");
 /// How the names of files in the directory of the dead letters begin.
 const LETTERS: &str = "dead-letters/";
 
@@ -47,6 +54,17 @@ pub enum Control {
     FailureHidden,
 }
 
+impl Control {
+    /// All that must be noticed.
+    pub const ALL: [Self; 5] = [
+        Self::NoSync,
+        Self::NoDirSync,
+        Self::PageInPlace,
+        Self::MarkBeforeSync,
+        Self::FailureHidden,
+    ];
+}
+
 /// What an operation that is to fail does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -56,14 +74,16 @@ pub enum Failure {
 
 #[derive(Clone, Default)]
 struct Content {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// For each sector of `live`: written since the last sync.
-    dirty: Vec<bool>,
+    live: Pages,
+    durable: Pages,
+    /// Sectors of `live` that were written since the last sync: for each page a bit for each.
+    dirty: BTreeMap<usize, u8>,
     locked: bool,
     allocated: u64,
     /// Sectors that are not dirty may differ from what is durable.
     is_stale: bool,
+    /// It belongs to the dead letters.
+    is_of_letters: bool,
 }
 
 #[derive(Clone)]
@@ -94,6 +114,8 @@ struct World {
     /// One in so many reads fails.
     read_failures: u64,
     has_read_failed: bool,
+    /// Something failed since the process started.
+    has_failed: bool,
     /// One in so many syncs takes long on that clock.
     slow_syncs: Option<(u64, Arc<SimClock>)>,
     /// One in so many sectors that are synced does not reach the medium.
@@ -103,6 +125,7 @@ struct World {
     /// Files and their pages that cannot be read.
     unreadable: BTreeSet<(usize, usize)>,
     victims: Victims,
+    moments: Moments,
     /// Called at the moment when the power goes.
     on_off: Option<Arc<Mutex<dyn FnMut() + Send>>>,
 }
@@ -113,7 +136,7 @@ pub struct SimDisk(Arc<Mutex<World>>);
 
 impl SimDisk {
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(World {
+        Self::of(World {
             contents: Vec::new(),
             live_names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -134,13 +157,21 @@ impl SimDisk {
             opened: 0,
             read_failures: 0,
             has_read_failed: false,
+            has_failed: false,
             slow_syncs: None,
             lost_writes: 0,
             erase_blocks: 0,
             unreadable: BTreeSet::new(),
             victims: Victims::default(),
+            moments: Moments::default(),
             on_off: None,
-        })))
+        })
+    }
+
+    /// What happens to it from here on is nobody's business outside.
+    fn of(mut world: World) -> Self {
+        world.on_off = None;
+        Self(Arc::new(Mutex::new(world)))
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -213,6 +244,11 @@ impl SimDisk {
         self.world().opened
     }
 
+    /// An operation failed since the process started.
+    pub fn has_failed(&self) -> bool {
+        self.world().has_failed
+    }
+
     /// Operations may fail although the power is on.
     pub fn may_fail(&self) -> bool {
         let world = self.world();
@@ -239,6 +275,11 @@ impl SimDisk {
     /// The disk has so many bytes. What makes a file longer than there is room for fails.
     pub fn set_size(&self, size: u64) {
         self.world().size = size;
+    }
+
+    /// It may be full.
+    pub fn is_bounded(&self) -> bool {
+        self.world().size < u64::MAX
     }
 
     /// The process dies; what it wrote stays.
@@ -299,6 +340,7 @@ impl World {
 
     fn end_session(&mut self) {
         self.session += 1;
+        self.has_failed = false;
         self.is_off = false;
         self.fuel = u64::MAX;
         let names = || self.live_names.values().chain(self.durable_names.values());
@@ -323,8 +365,10 @@ impl World {
             return Err(io::Error::other("the power is off"));
         }
         self.fuel -= 1;
+        self.take_moment();
         match self.failure {
             Some((at, failure, for_ever)) if self.ops == at || (for_ever && self.ops > at) => {
+                self.has_failed = true;
                 Err(match failure {
                     Failure::Io => io::Error::from_raw_os_error(5),
                     Failure::NoSpace => io::Error::from_raw_os_error(28),
@@ -346,13 +390,10 @@ impl World {
                     true => content.live.len(),
                     false => content.durable.len(),
                 };
-                content.durable.resize(len, 0);
+                content.durable.resize(len);
                 content.is_stale = true;
             }
-            for sector in 0..content.dirty.len() {
-                if !content.dirty[sector] {
-                    continue;
-                }
+            for sector in content.take_dirty() {
                 content.is_stale = true;
                 if self.erase_blocks > 0 && self.random.chance(self.erase_blocks) {
                     erased.push((id, sector));
@@ -366,10 +407,6 @@ impl World {
             }
             if std::mem::take(&mut content.is_stale) {
                 content.live.clone_from(&content.durable);
-                content.dirty.clear();
-                content
-                    .dirty
-                    .resize(content.live.len().div_ceil(SECTOR), false);
             }
             self.contents[id] = content;
         }
@@ -396,7 +433,7 @@ impl World {
 
     fn write(&mut self, id: usize, bytes: &[u8], position: usize) {
         self.written += bytes.len() as u64;
-        if !self.is_of_letters(id) {
+        if !self.contents[id].is_of_letters {
             for header in bytes.chunks(PAGE_SIZE).filter_map(PageHeader::decode) {
                 self.page_life = self.page_life.max(header.life);
             }
@@ -413,22 +450,15 @@ impl World {
         for page in position / PAGE_SIZE..end.div_ceil(PAGE_SIZE) {
             self.unreadable.remove(&(id, page));
         }
-        self.contents[id].extend(end);
+        let content = &mut self.contents[id];
+        content.extend(end);
         for sector in position / SECTOR..end.div_ceil(SECTOR) {
             // What stood there unsynced may have been written back meanwhile.
-            if self.contents[id].dirty[sector] && self.random.chance(2) {
-                self.contents[id].persist(sector);
+            if !content.soil(sector) && self.random.chance(2) {
+                content.persist(sector);
             }
-            self.contents[id].dirty[sector] = true;
         }
-        self.contents[id].live[position..end].copy_from_slice(bytes);
-    }
-
-    /// Whether a file belongs to the dead letters.
-    fn is_of_letters(&self, id: usize) -> bool {
-        let names = || self.live_names.range(LETTERS.to_owned()..);
-        let mut letters = names().take_while(|(name, _)| name.starts_with(LETTERS));
-        letters.any(|(_, other)| *other == id)
+        content.live.write(position, bytes);
     }
 
     /// Whether a read fails.
@@ -436,10 +466,12 @@ impl World {
         let pages = position / PAGE_SIZE..(position + len).div_ceil(PAGE_SIZE);
         let bad = (id, pages.start)..(id, pages.end.max(pages.start));
         if self.unreadable.range(bad).next().is_some() {
+            self.has_failed = true;
             return true;
         }
         let one_in = self.read_failures;
         self.has_read_failed = one_in > 0 && !self.has_read_failed && self.random.chance(one_in);
+        self.has_failed |= self.has_read_failed;
         self.has_read_failed
     }
 
@@ -468,13 +500,16 @@ impl World {
     }
 }
 
+/// The bit of a sector among those of its page.
+fn bit_of(sector: usize) -> u8 {
+    1 << (sector % SECTORS)
+}
+
 impl Content {
     fn extend(&mut self, len: usize) {
         if self.live.len() < len {
-            self.live.resize(len, 0);
+            self.live.resize(len);
         }
-        let sectors = self.live.len().div_ceil(SECTOR);
-        self.dirty.resize(sectors, false);
         self.allocated = self
             .allocated
             .max(self.live.len().next_multiple_of(PAGE_SIZE) as u64);
@@ -484,22 +519,78 @@ impl Content {
         sector * SECTOR..((sector + 1) * SECTOR).min(self.live.len())
     }
 
+    fn is_dirty(&self, sector: usize) -> bool {
+        let bits = self.dirty.get(&(sector / SECTORS));
+        bits.is_some_and(|bits| bits & bit_of(sector) != 0)
+    }
+
+    /// A sector is written to. False when it was dirty before.
+    fn soil(&mut self, sector: usize) -> bool {
+        let bits = self.dirty.entry(sector / SECTORS).or_default();
+        let was_clean = *bits & bit_of(sector) == 0;
+        *bits |= bit_of(sector);
+        was_clean
+    }
+
+    /// A sector is no more.
+    fn clean(&mut self, sector: usize) {
+        if let Some(bits) = self.dirty.get_mut(&(sector / SECTORS)) {
+            *bits &= !bit_of(sector);
+        }
+    }
+
+    /// The sectors that were dirty, in order.
+    fn take_dirty(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        dirty.flat_map(|(page, bits)| {
+            let sectors = page * SECTORS..(page + 1) * SECTORS;
+            sectors.filter(move |sector| bits & bit_of(*sector) != 0)
+        })
+    }
+
     fn persist(&mut self, sector: usize) {
         let range = self.range(sector);
         if self.durable.len() < range.end {
-            self.durable.resize(range.end, 0);
+            self.durable.resize(range.end);
         }
-        self.durable[range.clone()].copy_from_slice(&self.live[range]);
+        self.durable.copy(&self.live, range);
+    }
+
+    /// Everything that is dirty becomes durable.
+    fn persist_all(&mut self) {
+        for (page, bits) in std::mem::take(&mut self.dirty) {
+            if bits == u8::MAX {
+                self.durable.share(&self.live, page);
+                continue;
+            }
+            let sectors = page * SECTORS..(page + 1) * SECTORS;
+            for sector in sectors.filter(|sector| bits & bit_of(*sector) != 0) {
+                self.persist(sector);
+            }
+        }
+    }
+
+    /// What is not dirty is read as it lies on the medium.
+    fn forget(&mut self) {
+        if !self.is_stale {
+            return;
+        }
+        for sector in 0..self.live.len().div_ceil(SECTOR) {
+            let range = self.range(sector);
+            if self.durable.len() >= range.end && !self.is_dirty(sector) {
+                self.live.copy(&self.durable, range);
+            }
+        }
     }
 
     fn spoil(&mut self, sector: usize, garbage: u64) {
         let range = self.range(sector);
         if self.durable.len() >= range.end {
-            for (at, byte) in self.durable[range].iter_mut().enumerate() {
-                *byte = garbage
-                    .rotate_left(u32::try_from(at).unwrap() % 63)
-                    .to_le_bytes()[0];
-            }
+            let byte = |at: usize| garbage.rotate_left(u32::try_from(at).unwrap() % 63);
+            let bytes: Vec<u8> = (0..range.len())
+                .map(|at| byte(at).to_le_bytes()[0])
+                .collect();
+            self.durable.write(range.start, &bytes);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod fan;
+
 use crate::sim::books::{Books, Ended};
 use crate::sim::clock::SimClock;
 use crate::sim::delivery::{Delivery, To};
@@ -15,9 +17,14 @@ use crate::sim::session::{SETUP, Setup, new_board};
 use crate::sim::shm::Shm;
 use crate::sim::sink::Plan;
 use crate::sim::storage::damage::Damage;
+use crate::sim::storage::moments::Told;
 use crate::sim::storage::{Control, Failure, SimDisk};
+use crate::sim::traces;
 use forebay::counters::{Board, Place};
+use forebay::format::StoreId;
 use forebay::segment::Io;
+
+use fan::Fan;
 
 /// More offsets than any run hands out.
 const MANY: u64 = 1 << 24;
@@ -48,6 +55,8 @@ pub struct Counts {
     pub hits: u64,
     /// Records that damage cost.
     pub lost: u64,
+    /// Stores of which damage left nothing: they began anew.
+    pub anew: u64,
 }
 
 impl Counts {
@@ -62,6 +71,7 @@ impl Counts {
             recovered,
             hits,
             lost,
+            anew,
         } = more;
         self.lives += lives;
         self.traces += traces;
@@ -72,6 +82,7 @@ impl Counts {
         self.recovered += recovered;
         self.hits += hits;
         self.lost += lost;
+        self.anew += anew;
     }
 }
 
@@ -110,11 +121,28 @@ struct Life {
     /// All dead letters below are known.
     letters_next: u64,
     counts: Counts,
+    store: Option<StoreId>,
+    /// Since it was last open there was nothing that a store is known by, and a new one was begun.
+    was_bare: bool,
+    is_anew: bool,
+    /// Where there are many images of each crash.
+    fan: Option<Fan>,
+}
+
+/// A life, from a seed, with many images of each crash, and producers that do all they can.
+pub fn wide_life(seed: u64, kind: Kind, control: Control) -> Counts {
+    let mut life = Life::new(seed, kind);
+    life.fan = Some(Fan::new(seed));
+    life.change();
+    live(life, control)
 }
 
 /// A life, from a seed.
 pub fn life(seed: u64, kind: Kind, control: Control) -> Counts {
-    let mut life = Life::new(seed, kind);
+    live(Life::new(seed, kind), control)
+}
+
+fn live(mut life: Life, control: Control) -> Counts {
     life.disk.set_control(control);
     let mut run = life.open().expect("nothing fails yet");
     life.faults();
@@ -123,7 +151,10 @@ pub fn life(seed: u64, kind: Kind, control: Control) -> Counts {
             life.disk.set_sync_failures(10);
         }
         let ended = life.run(&mut run);
-        run = life.restart(run, ended);
+        match life.restart(run, ended) {
+            Some(next) => run = next,
+            None => return life.counted(),
+        }
     }
     life.end(run)
 }
@@ -162,6 +193,10 @@ impl Life {
             board: None,
             letters_next: 0,
             counts: Counts::default(),
+            store: None,
+            was_bare: false,
+            is_anew: false,
+            fan: None,
             disk,
             random,
         };
@@ -199,6 +234,25 @@ impl Life {
         for to in &mut self.sinks {
             vary(to, random);
         }
+        let Some(fan) = &mut self.fan else { return };
+        fan.vary(&mut self.setup);
+        let mut others = (0..self.sinks.len()).filter(|at| !self.active.contains(at));
+        if let Some(other) = others.next().filter(|_| fan.random.chance(6)) {
+            // Renamed: to the store that is another one.
+            self.active[0] = other;
+        }
+    }
+
+    /// Bytes that were durable change.
+    fn has_damage(&self) -> bool {
+        self.kind == Kind::Damaged
+    }
+
+    /// Where the cursors stand at most.
+    fn positions(&self, run: &Delivery) -> Vec<u64> {
+        (0..self.active.len())
+            .map(|index| run.position(index))
+            .collect()
     }
 
     /// What goes wrong from now on without being asked for.
@@ -248,10 +302,17 @@ impl Life {
         };
         let (disk, clock) = (self.disk.clone(), self.clock.clone());
         let shm = self.shm.clone();
+        self.was_bare |= self.disk.is_bare();
         let run = Delivery::open_in(board, &disk, &clock, self.setup, &to, shm.as_ref());
         self.oracle.forgive(self.disk.take_victims());
         let mut run = run?;
-        if std::env::var("TRACE").is_ok() {
+        let store = run.session.log().shared().store;
+        if *self.store.get_or_insert(store) != store {
+            assert!(self.was_bare, "there was something of {:?}", self.store);
+            self.is_anew = true;
+            return None;
+        }
+        if traces() {
             let log = run.session.log();
             eprintln!("{:?}", self.disk.names());
             eprintln!("{:?} {:?}", run.session.report, log.shared().segments());
@@ -267,6 +328,15 @@ impl Life {
         self.check_cursors(&run);
         self.note(&run);
         self.oracle.keeps_ring = self.shm.is_some();
+        self.was_bare = false;
+        if let Some(fan) = &mut self.fan {
+            fan.producers.resume(&run.session.positions());
+        }
+        let (shared, ring) = (run.session.log().shared().clone(), run.session.ring.clone());
+        self.watch(Arc::new(move || Told {
+            durable: shared.durable.get(),
+            next: ring.next_offset(),
+        }));
         (!self.disk.is_off()).then_some(run)
     }
 
@@ -330,7 +400,16 @@ impl Life {
         }
         if on && end == End::Close {
             run.close(&mut self.oracle);
+            self.fan_out_moments(&self.positions(run));
             self.note(run);
+        }
+        self.disk.unwatch();
+        if end == End::PowerCut {
+            let told = Told {
+                durable: run.session.log().durable(),
+                next: run.session.ring.next_offset(),
+            };
+            self.fan_out_end(told, &self.positions(run));
         }
         self.counts.traces += u64::from(end != End::Close);
         let ended = starts
@@ -384,8 +463,16 @@ impl Life {
             _ => Duration::from_millis(random.below(2000)),
         };
         let is_checked = random.chance(12);
-        self.counts.appended += run.append(&mut self.oracle, count);
+        self.counts.appended += match &mut self.fan {
+            Some(Fan {
+                random, producers, ..
+            }) => run
+                .session
+                .produce(&mut self.oracle, producers, random, count),
+            None => run.append(&mut self.oracle, count),
+        };
         let on = run.run(&mut self.oracle, wait);
+        self.fan_out_moments(&self.positions(run));
         self.note(run);
         if on && is_checked {
             run.session.check(&mut self.oracle);
@@ -393,8 +480,9 @@ impl Life {
         on && !self.disk.is_off()
     }
 
-    /// The run ended; the next one begins, perhaps after some that did not get far.
-    fn restart(&mut self, run: Delivery, (mut end, ended): (End, Vec<Ended>)) -> Delivery {
+    /// The run ended; the next one begins, perhaps after some that did not get far. `None` when nothing was left
+    /// of the store and a new one was begun: what is promised of offsets and lives is promised of one store.
+    fn restart(&mut self, run: Delivery, (mut end, ended): (End, Vec<Ended>)) -> Option<Delivery> {
         let active = self.active.clone();
         let mut board = Some(run.board());
         drop(run);
@@ -417,6 +505,21 @@ impl Life {
             }
             let opened = self.open();
             self.counts.traces += 1;
+            if self.is_anew {
+                self.counts.anew += 1;
+                return None;
+            }
+            if opened.is_none() {
+                let told = Told {
+                    durable: self.oracle.durable,
+                    next: self.oracle.next(),
+                };
+                let names = self.active.iter().map(|at| self.sinks[*at].name);
+                let bounds = names.map(|name| self.bounds.get(name));
+                let positions = bounds.map(|bound| bound.map_or(u64::MAX, |bound| bound.most));
+                let positions: Vec<u64> = positions.collect();
+                self.fan_out_end(told, &positions);
+            }
             self.disk.set_fuel(u64::MAX);
             match opened {
                 Some(run) => break run,
@@ -453,7 +556,7 @@ impl Life {
                 books.dead.extend(dead);
                 continue;
             }
-            if std::env::var("TRACE").is_ok() {
+            if traces() {
                 eprintln!(
                     "{name}: from {} to {}, {:?}",
                     ended.start.position, ended.position, ended.sink
@@ -474,7 +577,7 @@ impl Life {
         self.disk.set_read_failures(failures);
         let last = letters.last().map(|(at, _)| at + 1);
         self.letters_next = last.unwrap_or(next).max(next);
-        run
+        Some(run)
     }
 
     /// What becomes of the machine.
@@ -527,7 +630,9 @@ impl Life {
             self.counts.appended += run.append(&mut self.oracle, 10);
             run.drain(&mut self.oracle);
             assert!(run.close(&mut self.oracle), "it closes");
+            self.fan_out_moments(&self.positions(&run));
             self.note(&run);
+            self.disk.unwatch();
             starts
                 .into_iter()
                 .enumerate()
@@ -542,7 +647,9 @@ impl Life {
         let (kind, active) = (self.kind, self.active.clone());
         self.kind = Kind::Honest;
         let run = self.restart(run, (End::Close, ended));
+        let run = run.expect("nothing is hit any more");
         self.kind = kind;
+        self.disk.unwatch();
         drop(run);
         let is_lost = self.oracle.damage.checkpoint;
         for (name, books) in &self.books {
@@ -568,6 +675,10 @@ impl Life {
             self.counts.dead += books.dead.len() as u64;
             self.counts.gaps += books.gaps.len() as u64;
         }
+        self.counted()
+    }
+
+    fn counted(mut self) -> Counts {
         self.counts.lives = 1;
         self.counts.hits = self.oracle.damage.hits;
         self.counts.lost = self.oracle.forgiven;
@@ -576,7 +687,7 @@ impl Life {
 }
 
 fn trace(damage: Damage) {
-    if std::env::var("TRACE").is_ok() {
+    if traces() {
         eprintln!("{damage:?}");
     }
 }

@@ -10,7 +10,7 @@ use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
 use crate::log::batch::BatchBuffer;
-use crate::log::geometry::{LIVES_MAX, REACH_UNKNOWN, life_past_unknown};
+use crate::log::geometry::{LIVES_MAX, REACH_MIN, REACH_UNKNOWN, life_past_unknown};
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
 use crate::ring::Remains;
@@ -40,7 +40,7 @@ pub(in crate::log) struct Known<'a> {
     pub is_exact: bool,
     /// Its ring.
     pub ring: Option<&'a Remains>,
-    /// The records that the ring of the run to come holds.
+    /// How many records the ring holds that this run brings: that of the run before may have been as large.
     pub ring_records: u32,
 }
 
@@ -271,10 +271,17 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64, own_ring_records: u32
         (false, _) => 0,
     };
     let behind_end = end.max(opened) + rings * ring;
-    match holds(Rule::OffsetsSkippedByReach) && holds(Rule::OffsetsSkipped) {
+    let next = match holds(Rule::OffsetsSkippedByReach) && holds(Rule::OffsetsSkipped) {
         true => behind_end.max(last.mark + last.reach + ring),
         false => behind_end,
+    };
+    if !files.checkpoint.is_damaged {
+        return next;
     }
+    // The newest checkpoint may be lost. It was written within what this one covers, or by an open, which
+    // went on at `next` at most; and it reaches at most twice as far.
+    let ring = ring.max(own_ring_records.into());
+    next + 2 * last.reach.max(REACH_MIN * ring) + 2 * ring
 }
 
 /// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments

@@ -11,7 +11,9 @@ use forebay::format::{
     RecordHeader, SLOT_COUNT, SLOT_SIZE, SegmentHeader,
 };
 
+use super::pages::Pages;
 use super::{Content, SECTOR, SimDisk, World};
+use crate::sim::traces;
 
 /// The block that a card erases at once.
 const ERASE_BLOCK: usize = 32 * 1024;
@@ -89,39 +91,48 @@ fn in_page(page: &[u8], hit: &Range<usize>, offsets: &mut BTreeSet<u64>) {
 }
 
 /// The newest generation of a checkpoint that verifies.
-fn generation(bytes: &[u8]) -> u64 {
-    let slots = bytes.chunks(SLOT_SIZE).take(SLOT_COUNT as usize);
-    let found = slots.filter_map(|slot| Checkpoint::decode(slot).ok());
-    found.map(|found| found.generation).max().unwrap_or(0)
+fn generation(bytes: &Pages) -> u64 {
+    let mut slots = vec![0; bytes.len().min(SLOT_SIZE * SLOT_COUNT as usize)];
+    bytes.read(0, &mut slots);
+    let found = slots.chunks(SLOT_SIZE).map(Checkpoint::decode);
+    found
+        .flatten()
+        .map(|found| found.generation)
+        .max()
+        .unwrap_or(0)
 }
 
-fn has_header(bytes: &[u8]) -> bool {
-    let copies = bytes.chunks(PAGE_SIZE).take(HEADER_COPIES as usize);
-    copies
-        .into_iter()
-        .any(|page| SegmentHeader::decode(page).is_ok())
+fn has_header(bytes: &Pages) -> bool {
+    let mut copies = 0..HEADER_COPIES as usize;
+    copies.any(|slot| SegmentHeader::decode(bytes.page(slot)).is_ok())
 }
 
 impl Victims {
     /// A hit on a file that changed its bytes.
-    pub(super) fn add(&mut self, name: &str, before: &[u8], after: &[u8], hit: Range<usize>) {
+    pub(super) fn add(&mut self, name: &str, before: &Pages, after: &Pages, hit: Range<usize>) {
         self.hits += 1;
-        if std::env::var("TRACE").is_ok() {
+        if traces() {
             eprintln!("hit {name} at {hit:?}");
         }
         if name == "checkpoint" {
             self.checkpoint |= generation(after) < generation(before);
         } else if name.starts_with("segment-") {
             self.header |= has_header(before) && !has_header(after);
-            for (slot, page) in before.chunks(PAGE_SIZE).enumerate().skip(2) {
+            let end = hit.end.min(before.len());
+            for slot in (hit.start / PAGE_SIZE).max(2)..end.div_ceil(PAGE_SIZE) {
                 let at = slot * PAGE_SIZE;
-                let inside = hit.start.max(at)..hit.end.min(at + page.len());
-                if inside.start < inside.end {
-                    let inside = inside.start - at..inside.end - at;
-                    in_page(page, &inside, &mut self.offsets);
-                }
+                let inside = hit.start.max(at) - at..end.min(at + PAGE_SIZE) - at;
+                in_page(before.page(slot), &inside, &mut self.offsets);
             }
         }
+    }
+
+    /// More of it.
+    pub fn extend(&mut self, more: Self) {
+        self.offsets.extend(more.offsets);
+        self.checkpoint |= more.checkpoint;
+        self.header |= more.header;
+        self.hits += more.hits;
     }
 }
 
@@ -156,7 +167,10 @@ impl World {
             return;
         }
         let before = content.durable.clone();
-        f(&mut content.durable[range.clone()]);
+        let mut bytes = vec![0; range.len()];
+        before.read(range.start, &mut bytes);
+        f(&mut bytes);
+        content.durable.write(range.start, &bytes);
         self.victims
             .add(&name, &before, &content.durable, range.clone());
         content.refresh(range);
@@ -174,8 +188,7 @@ impl World {
         let content = &self.contents[id];
         let mut after = content.live.clone();
         for sector in sectors {
-            let range = content.range(*sector);
-            after[range.clone()].copy_from_slice(&content.durable[range]);
+            after.copy(&content.durable, content.range(*sector));
         }
         for sector in sectors {
             self.victims
@@ -191,14 +204,32 @@ impl Content {
         for sector in range.start / SECTOR..range.end.div_ceil(SECTOR) {
             let range = self.range(sector);
             let range = range.start..range.end.min(self.durable.len());
-            if self.dirty.get(sector) == Some(&false) && range.start < range.end {
-                self.live[range.clone()].copy_from_slice(&self.durable[range]);
+            if range.start < range.end && !self.is_dirty(sector) {
+                self.live.copy(&self.durable, range);
             }
         }
     }
 }
 
 impl SimDisk {
+    /// Nothing on it says that there was a store: no checkpoint and no header of a segment verifies.
+    pub fn is_bare(&self) -> bool {
+        let world = self.world();
+        let mut files = world.live_names.iter().map(|(name, id)| {
+            let mut bytes = world.contents[*id].live.clone();
+            for (_, page) in world.unreadable.range((*id, 0)..(*id + 1, 0)) {
+                let at = page * PAGE_SIZE;
+                let len = PAGE_SIZE.min(bytes.len().saturating_sub(at));
+                bytes.write(at, &vec![0; len]);
+            }
+            (name, bytes)
+        });
+        files.all(|(name, bytes)| match name.as_str() {
+            "checkpoint" => generation(&bytes) == 0,
+            _ => !name.starts_with("segment-") || !has_header(&bytes),
+        })
+    }
+
     /// What damage may have cost since this was last asked.
     pub fn take_victims(&self) -> Victims {
         std::mem::take(&mut self.world().victims)
@@ -233,10 +264,7 @@ impl SimDisk {
         let (name, id) = pick(&mut world);
         let len = world.contents[id].durable.len();
         // Most of a file may be empty: what is written lies in front.
-        let used = world.contents[id]
-            .durable
-            .iter()
-            .rposition(|byte| *byte != 0);
+        let used = world.contents[id].durable.last_used();
         let used = used.map_or(1, |last| last + 1);
         let at = usize::try_from(world.random.below(used as u64)).unwrap();
         let sector = at / SECTOR * SECTOR..(at / SECTOR * SECTOR + SECTOR).min(len);
@@ -257,8 +285,9 @@ impl SimDisk {
                 let count = (from.len() / range.len()).max(1) as u64;
                 let place = usize::try_from(world.random.next() % count).unwrap() * range.len();
                 let from = &world.contents[other].durable;
-                let mut bytes = from[place.min(from.len())..].to_vec();
-                bytes.resize(range.len().max(bytes.len()), 0);
+                let mut bytes = vec![0; range.len()];
+                let len = bytes.len().min(from.len().saturating_sub(place));
+                from.read(place.min(from.len()), &mut bytes[..len]);
                 world.hit(id, range, |to| to.copy_from_slice(&bytes[..to.len()]));
             }
             Damage::Stale => world.hit(id, sector, |bytes| bytes.fill(0)),
@@ -268,12 +297,13 @@ impl SimDisk {
                 world.unreadable.insert((id, page.start / PAGE_SIZE));
                 let before = world.contents[id].durable.clone();
                 let mut after = before.clone();
-                after[page.clone()].fill(0);
+                after.write(page.start, &vec![0; page.len()]);
                 world.victims.add(&name, &before, &after, page);
             }
             Damage::Name => {
                 let before = world.contents[id].durable.clone();
-                world.victims.add(&name, &before, &[], 0..before.len());
+                let len = before.len();
+                world.victims.add(&name, &before, &Pages::default(), 0..len);
                 world.live_names.remove(&name);
                 world.durable_names.remove(&name);
             }

@@ -73,7 +73,10 @@ impl Dir for SimDir {
         if world.live_names.contains_key(&self.name(name)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        world.contents.push(Content::default());
+        world.contents.push(Content {
+            is_of_letters: self.prefix == LETTERS,
+            ..Content::default()
+        });
         let id = world.contents.len() - 1;
         world.live_names.insert(self.name(name), id);
         Ok(self.file(id))

@@ -1,9 +1,10 @@
 //! What tests do to the disk from outside: calls that fail, damage, copies.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::MutexGuard;
 
-use super::{Failure, SECTOR, SimDisk, World};
+use super::pages::Pages;
+use super::{Failure, SimDisk, World};
 
 /// Every call to the disk is counted, those that only read, too; and any of them can fail.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,7 +61,7 @@ impl SimDisk {
 
     /// A disk with the same on it, which goes its own way from here on.
     pub fn fork(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.world().clone())))
+        Self::of(self.world().clone())
     }
 
     /// The disk, for a process of that session.
@@ -80,9 +81,10 @@ impl SimDisk {
         let mut world = self.world_without_failures(session)?;
         if let Err(error) = world.calls.call() {
             let mut content = std::mem::take(&mut world.contents[id]);
-            content.durable.resize(content.live.len(), 0);
-            for sector in 0..content.dirty.len() {
-                if std::mem::take(&mut content.dirty[sector]) && world.random.chance(2) {
+            content.durable.resize(content.live.len());
+            content.is_stale = true;
+            for sector in content.take_dirty() {
+                if world.random.chance(2) {
                     content.persist(sector);
                 }
             }
@@ -105,14 +107,16 @@ impl SimDisk {
         let mut world = self.world();
         let id = world.live_names[name];
         let content = &mut world.contents[id];
-        f(&mut content.durable);
+        let mut bytes = content.durable.to_vec();
+        f(&mut bytes);
+        content.durable = Pages::from_slice(&bytes);
         content.live.clone_from(&content.durable);
-        content.dirty = vec![false; content.live.len().div_ceil(SECTOR)];
+        content.dirty.clear();
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         let world = self.world();
-        world.contents[world.live_names[name]].live.clone()
+        world.contents[world.live_names[name]].live.to_vec()
     }
 
     pub fn remove(&self, name: &str) {

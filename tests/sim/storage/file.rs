@@ -50,8 +50,7 @@ impl File for SimFile {
         if world.read_fails(self.id, from, len) {
             return Err(io::Error::from_raw_os_error(5));
         }
-        let live = &world.contents[self.id].live;
-        buf[..len].copy_from_slice(&live[from..from + len]);
+        world.contents[self.id].live.read(from, &mut buf[..len]);
         Ok(len)
     }
 
@@ -79,10 +78,16 @@ impl File for SimFile {
         let mut world = self.world()?;
         world.tick()?;
         let content = &mut world.contents[self.id];
-        content.live.resize(narrow(size), 0);
-        content
-            .dirty
-            .resize(content.live.len().div_ceil(SECTOR), true);
+        let sectors = |len: usize| len.div_ceil(SECTOR);
+        let before = sectors(content.live.len());
+        content.live.resize(narrow(size));
+        let after = sectors(content.live.len());
+        for sector in before..after {
+            content.soil(sector);
+        }
+        for sector in after..before {
+            content.clean(sector);
+        }
         Ok(())
     }
 
@@ -101,6 +106,7 @@ impl File for SimFile {
         }
         let failures = world.sync_failures;
         let fails = failures > 0 && world.random.chance(failures);
+        world.has_failed |= fails;
         let lost = if world.may_lose(self.id) {
             world.lost_writes
         } else {
@@ -108,12 +114,12 @@ impl File for SimFile {
         };
         let mut losses = Vec::new();
         let mut content = std::mem::take(&mut world.contents[self.id]);
-        content.durable.resize(content.live.len(), 0);
-        for sector in 0..content.dirty.len() {
-            // A failed sync is told once; the sectors it lost are clean from then on.
-            if !std::mem::take(&mut content.dirty[sector]) {
-                continue;
-            }
+        content.durable.resize(content.live.len());
+        if !fails && lost == 0 {
+            content.persist_all();
+        }
+        // A failed sync is told once; the sectors it lost are clean from then on.
+        for sector in content.take_dirty() {
             if fails && world.random.chance(2) {
                 content.is_stale = true;
             } else if lost > 0 && world.random.chance(lost) {
@@ -132,13 +138,7 @@ impl File for SimFile {
 
     fn drop_cache(&self) {
         if let Ok(mut world) = self.disk.world_without_failures(self.session) {
-            let content = &mut world.contents[self.id];
-            for sector in 0..content.dirty.len() {
-                let range = content.range(sector);
-                if !content.dirty[sector] && content.durable.len() >= range.end {
-                    content.live[range.clone()].copy_from_slice(&content.durable[range]);
-                }
-            }
+            world.contents[self.id].forget();
         }
     }
 
