@@ -21,6 +21,7 @@ use crate::clock::Stamp;
 use crate::storage::Memory;
 
 mod cursor;
+pub mod sequence;
 mod stats;
 
 pub use cursor::{CursorBoard, cut};
