@@ -340,24 +340,29 @@ fn two_wait_until_durable() {
                 assert_eq!(durable.wait(offset + 1, &Never, never), Waited::Reached);
             }
         };
-        let producers = [thread::spawn(wait(1)), thread::spawn(wait(2))];
-        waker.register();
-        let mut end = 0;
-        while end < 2 {
-            if let Some((offset, _)) = take(&mut consumer) {
-                consumer.wake_up();
-                assert_eq!(offset, end);
-                end += 1;
-                durable.advance(end);
-            } else if consumer.fall_asleep(Asleep::Idle, end) {
-                park(None);
-            } else {
-                thread::yield_now(); // claimed and not committed: looks again soon
-            }
-        }
-        for producer in producers {
-            producer.join().unwrap();
-        }
+        let syncer = {
+            let (waker, durable) = (Arc::clone(&waker), Arc::clone(&durable));
+            thread::spawn(move || {
+                waker.register();
+                let mut end = 0;
+                while end < 2 {
+                    if let Some((offset, _)) = take(&mut consumer) {
+                        consumer.wake_up();
+                        assert_eq!(offset, end);
+                        end += 1;
+                        durable.advance(end);
+                    } else if consumer.fall_asleep(Asleep::Idle, end) {
+                        park(None);
+                    } else {
+                        thread::yield_now(); // claimed and not committed: looks again soon
+                    }
+                }
+            })
+        };
+        let other = thread::spawn(wait(1));
+        wait(2)();
+        other.join().unwrap();
+        syncer.join().unwrap();
     });
 }
 
