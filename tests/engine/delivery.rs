@@ -277,7 +277,8 @@ fn what_was_drained_is_sent_by_no_later_opening() {
     let scratch = Scratch::new("drained");
     let (sink, segment) = (Collect::default(), 64 << 10);
     let buffer = format!(
-        r#", "buffer": {{"volatile": "allow", "segmentBytes": {segment}, "maxDiskBytes": 16777216}}"#
+        r#", "buffer": {{"volatile": "allow", "segmentBytes": {segment}, "maxRecordBytes": 1024,
+            "maxDiskBytes": 16777216}}"#
     );
     let open = || {
         let config = scratch
