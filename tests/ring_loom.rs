@@ -366,25 +366,37 @@ fn two_wait_until_durable() {
     });
 }
 
+/// Runs a thread that sleeps, and once its waker knows it, another one.
+fn sleeper(waker: &Arc<Waker>, other: impl FnOnce() + 'static, sleeper: impl FnOnce() + 'static) {
+    let waker = Arc::clone(waker);
+    let sleeper = thread::spawn(move || {
+        waker.register();
+        let other = thread::spawn(other);
+        sleeper();
+        other
+    });
+    sleeper.join().unwrap().join().unwrap();
+}
+
 /// An exporter that has nothing to do sleeps, and is got up by what becomes durable.
 fn no_lost_announcement() {
     bounded(|| {
         let waker = Arc::new(Waker::new());
         let durable = Arc::new(Watermark::new(0));
-        let exporter = {
+        let syncer = {
             let (waker, durable) = (Arc::clone(&waker), Arc::clone(&durable));
-            thread::spawn(move || {
-                waker.register();
-                while durable.get() < 2 {
-                    park(None);
+            move || {
+                for value in 1..=2 {
+                    durable.advance(value);
+                    waker.wake();
                 }
-            })
+            }
         };
-        for value in 1..=2 {
-            durable.advance(value);
-            waker.wake();
-        }
-        exporter.join().unwrap();
+        sleeper(&waker, syncer, move || {
+            while durable.get() < 2 {
+                park(None);
+            }
+        });
     });
 }
 
@@ -395,28 +407,28 @@ fn no_lost_move() {
     bounded(|| {
         let waker = Arc::new(Waker::new());
         let (flag, place) = (Arc::new(Flag::default()), Arc::new(AtomicU32::new(0)));
-        let syncer = {
+        let exporter = {
             let (waker, flag, place) = (Arc::clone(&waker), Arc::clone(&flag), Arc::clone(&place));
-            thread::spawn(move || {
-                waker.register();
-                let mut written = 0;
-                while written < 2 {
-                    if flag.is_up() {
-                        flag.take();
-                        written = place.load(Ordering::Relaxed);
-                    } else {
-                        park(None);
+            move || {
+                for at in 1..=2 {
+                    place.store(at, Ordering::Relaxed);
+                    if flag.raise() {
+                        waker.wake();
                     }
                 }
-            })
-        };
-        for at in 1..=2 {
-            place.store(at, Ordering::Relaxed);
-            if flag.raise() {
-                waker.wake();
             }
-        }
-        syncer.join().unwrap();
+        };
+        sleeper(&waker, exporter, move || {
+            let mut written = 0;
+            while written < 2 {
+                if flag.is_up() {
+                    flag.take();
+                    written = place.load(Ordering::Relaxed);
+                } else {
+                    park(None);
+                }
+            }
+        });
     });
 }
 
