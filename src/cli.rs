@@ -24,6 +24,8 @@ mod config;
 mod cursor;
 mod deadletter;
 mod demo;
+#[cfg(feature = "kinesis")]
+mod envelope;
 mod inspect;
 mod ledger;
 mod logger;

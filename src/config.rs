@@ -50,6 +50,8 @@ pub struct Config {
     data_dir: PathBuf,
     /// Where shared counters lie; `None`: where the system has a place for that.
     pub(crate) run_dir: Option<PathBuf>,
+    /// The stream that gets events as records.
+    pub(crate) events_stream: Option<Name<NAME_LEN_MAX>>,
     /// Where secrets lie.
     secrets_dir: Option<PathBuf>,
     /// The document, if it has `inputs`, which only the binary understands.
@@ -84,6 +86,7 @@ impl Config {
             streams: Vec::new(),
             data_dir: PathBuf::from(DATA_DIR),
             run_dir: None,
+            events_stream: None,
             secrets_dir: None,
             inputs: None,
             custom: Mutex::default(),
@@ -152,6 +155,13 @@ impl Config {
             }
             self.streams.push(stream);
         }
+        if let Some(node) = object.take_set("eventsStream") {
+            let name = name(&node)?;
+            if !self.has_stream(&name) {
+                return Err(node.error("must be the name of one of the streams"));
+            }
+            self.events_stream = Some(name);
+        }
         if self.streams.is_empty() {
             self.warnings.push("no streams are configured".to_owned());
         }
@@ -216,6 +226,7 @@ impl Config {
             let text = format!("no stream is named \"{name}\"");
             return Err(Error::text(Code::UnknownStream, "", text));
         }
+        self.events_stream = self.events_stream.filter(|events| events == name);
         Ok(self)
     }
 
@@ -278,6 +289,7 @@ pub(crate) fn millis(node: &Node<'_>, min: u64) -> Result<Duration> {
 }
 
 /// What the contract names and this version does not do yet.
+#[cfg(feature = "kinesis")]
 fn unavailable(node: &Node<'_>) -> Error {
     node.error("not available in this version")
 }

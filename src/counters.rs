@@ -15,16 +15,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use heapless::Vec;
+use heapless::{String, Vec};
 
 use crate::clock::Stamp;
 use crate::storage::Memory;
 
 mod cursor;
+mod faults;
 pub mod sequence;
 mod stats;
 
 pub use cursor::{CursorBoard, cut};
+use faults::FAULT_WORDS;
+pub use faults::{Faults, Suspect};
 pub use stats::{Health, SinkState, SinkStats, Stats};
 
 /// The most cursors that a stream has.
@@ -36,7 +39,7 @@ pub const INTERVALS_MAX: usize = 8;
 /// The longest text of an error on the board, in bytes; what is longer is cut.
 pub const ERROR_TEXT_MAX: usize = 160;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x04");
+const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x05");
 const HEADER_WORDS: usize = 8;
 /// Where the header counts refused records: many producers write it, so it shares its cache line with
 /// words that are written once.
@@ -46,7 +49,8 @@ const EVENTS_LOST_AT: usize = 7;
 const NAME_WORDS: usize = CURSOR_NAME_MAX / 8;
 const PLACE_WORDS: usize = 2 + 2 * INTERVALS_MAX;
 const TEXT_WORDS: usize = 1 + ERROR_TEXT_MAX / 8;
-const CURSOR_WORDS: usize = NAME_WORDS + 1 + PLACE_WORDS + CursorCounter::COUNT + 1 + TEXT_WORDS;
+const CURSOR_WORDS: usize =
+    NAME_WORDS + 1 + PLACE_WORDS + CursorCounter::COUNT + 1 + TEXT_WORDS + FAULT_WORDS;
 const WORDS: usize = HEADER_WORDS + StreamCounter::COUNT + CURSORS_MAX * CURSOR_WORDS;
 
 macro_rules! counters {
@@ -152,6 +156,8 @@ counters! {
         ProgressMs,
         /// So much later it counts as stalled, in milliseconds.
         StalledAfterMs,
+        /// Records given up because the process died of them.
+        CrashLoops,
     }
 }
 
@@ -220,8 +226,16 @@ impl Board {
         })
     }
 
-    /// Clears it and signs it.
-    pub fn take(&self, owner: Owner) {
+    /// Clears it and signs it. Returns what the cursors that it had are suspected to die of, if the same
+    /// store signed it before, in the same boot.
+    pub fn take(&self, owner: Owner) -> Vec<(String<CURSOR_NAME_MAX>, Suspect), CURSORS_MAX> {
+        let key = |owner: &Owner| (owner.store, owner.epoch, owner.boot);
+        let is_same = self.owner().is_some_and(|old| key(&old) == key(&owner));
+        let cursors = (0..CURSORS_MAX).map(|index| self.cursor(index));
+        let suspects = cursors
+            .filter(|_| is_same)
+            .map(|cursor| (cursor.name(), cursor.suspect_after()))
+            .collect();
         for word in self.words(0, WORDS) {
             word.store(0, Ordering::Relaxed);
         }
@@ -238,6 +252,7 @@ impl Board {
         words[5].store(u64::from(owner.pid), Ordering::Relaxed);
         // Release: a reader that sees the signature sees whose it is.
         words[0].store(MAGIC, Ordering::Release);
+        suspects
     }
 
     fn stream_word(&self, counter: StreamCounter) -> &AtomicU64 {

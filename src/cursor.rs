@@ -15,9 +15,12 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::counters::{Board, CURSOR_NAME_MAX, CursorCounter, INTERVALS_MAX, Place};
+use crate::counters::{
+    Board, CURSOR_NAME_MAX, CursorBoard, CursorCounter, Faults, INTERVALS_MAX, Place,
+};
 use crate::format::Reason;
 use crate::log::{BatchBuffer, Ended, Gap, Reader, Shared};
+use crate::rules::{Rule, holds};
 use crate::watermark::Waker;
 
 /// One cursor.
@@ -53,7 +56,10 @@ impl Cursor {
             board,
             index,
             syncer,
-            former: place.intervals.clone(),
+            former: match holds(Rule::DoneNotReadAgain) {
+                true => place.intervals.clone(),
+                false => heapless::Vec::new(),
+            },
             place,
             next,
             opened,
@@ -128,6 +134,7 @@ impl Cursor {
     pub fn acknowledge_but(&mut self, open: impl Iterator<Item = (u64, u64)>, to: u64) {
         self.place.intervals.clear();
         let mut from = self.place.position;
+        let open = open.filter(|_| holds(Rule::CursorBelowOpen));
         for (start, end) in open.chain([(to, to)]) {
             if from == self.place.position {
                 self.place.position = from.max(start);
@@ -206,11 +213,17 @@ impl Cursor {
             let end = to.min(&gap.end);
             end.saturating_sub(*from.max(&gap.start))
         };
-        self.former.iter().map(part).sum()
+        match holds(Rule::DoneIsNoGap) {
+            true => self.former.iter().map(part).sum(),
+            false => 0,
+        }
     }
 
     /// What of a dropped range held nothing anyway.
     fn known_gaps(&self, gap: Gap) -> u64 {
+        if !holds(Rule::GapCountedOnce) {
+            return 0;
+        }
         let ledger = self.shared.ledger();
         let parts = ledger
             .ranges()
@@ -246,6 +259,16 @@ impl Cursor {
     /// Sets a counter of this cursor.
     pub fn set(&self, counter: CursorCounter, value: u64) {
         self.board.cursor(self.index).set(counter, value);
+    }
+
+    /// Its part of the board. Only its exporter's thread may set anything there.
+    pub fn on_board(&self) -> CursorBoard<'_> {
+        self.board.cursor(self.index)
+    }
+
+    /// Where a death while its records are delivered is noted.
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.board), self.index)
     }
 
     /// Publishes the sink's last error.

@@ -41,7 +41,7 @@ mod events;
 mod stream;
 
 pub use assemble::{Assembly, assemble};
-pub use events::{BACKLOG_LEVELS, EVENTS_MAX, Event, EventKind, Events};
+pub use events::{BACKLOG_LEVELS, EVENT_RECORDS_MAX, EVENTS_MAX, Event, EventKind, Events};
 pub use stream::Stream;
 
 /// How long a drop of the engine waits for its threads.
@@ -143,7 +143,7 @@ impl Engine {
 
     fn start(assembly: Assembly, world: &World) -> Result<Self> {
         let is_poisoned = Arc::new(AtomicBool::new(false));
-        let events = assembly.events.unwrap_or_else(|| events::channel().1);
+        let events = assembly.events.unwrap_or_else(|| events::channel(None).1);
         let engine = Self {
             events,
             tellers: assembly.tellers,

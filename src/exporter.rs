@@ -33,6 +33,7 @@ use crate::watermark::seam::park;
 
 mod giving_up;
 mod jitter;
+mod narrow;
 mod options;
 mod picking;
 mod settling;
@@ -40,6 +41,8 @@ mod window;
 
 use giving_up::GivingUp;
 use jitter::Jitter;
+pub use narrow::DEATHS_MAX;
+use narrow::Narrow;
 pub use options::{IN_FLIGHT_MAX, Options, Ordering, buffers};
 use picking::Classes;
 pub use window::CLASSES;
@@ -99,6 +102,7 @@ pub struct Exporter {
     lanes: Vec<Lane>,
     classes: Option<Classes>,
     giving_up: GivingUp,
+    narrow: Narrow,
     outcomes: Outcomes,
     ticket: Ticket,
     /// Reading failed: it is tried again at this instant.
@@ -131,7 +135,7 @@ impl Exporter {
         let body_len_max = options.body_len_max as usize;
         let merges = options.ordering != Ordering::Stream;
         let window = Window::new(chunks, merges, records_max, bytes_max, body_len_max)?;
-        sink.start(SinkWaker::new(Arc::clone(&waker)));
+        sink.start(SinkWaker::new(Arc::clone(&waker), cursor.faults()));
         cursor.shared().add_reader(Arc::clone(&waker));
         let lane = |_| Lane {
             is_busy: false,
@@ -142,6 +146,7 @@ impl Exporter {
         };
         let jitter = Jitter::new(options.seed);
         let classes = (options.ordering == Ordering::PerKey).then(Classes::new);
+        let narrow = Narrow::new(&cursor, lanes == 1);
         let this = Self {
             cursor,
             sink,
@@ -154,6 +159,7 @@ impl Exporter {
             lanes: (0..lanes).map(lane).collect(),
             classes,
             giving_up: GivingUp::new(letters, limits.record_bytes_max),
+            narrow,
             outcomes: Outcomes::for_batches(lanes, records_max),
             ticket: Ticket::default(),
             read_at: Mono(0),
@@ -281,6 +287,7 @@ impl Exporter {
         }
         self.window.close(at, gap, self.classes.is_some());
         self.set_aside_too_long(at);
+        self.set_aside_fatal(at);
         match ended {
             Ended::CaughtUp => Next::Woken,
             // With one lane there is no room for more before this is done.
@@ -337,6 +344,7 @@ impl Exporter {
             lanes,
             outcomes,
             ticket,
+            narrow,
             ..
         } = self;
         let lane = &mut lanes[lane];
@@ -348,7 +356,9 @@ impl Exporter {
         let (store, epoch) = (cursor.shared().store, cursor.shared().epoch);
         let batch = Batch::new(&options.stream, store, epoch, buffers, picked);
         outcomes.expect(*ticket, batch.len());
-        let submitted = catch_unwind(AssertUnwindSafe(|| sink.submit(*ticket, &batch)));
+        let submitted = catch_unwind(AssertUnwindSafe(|| {
+            narrow.watch(&batch, || sink.submit(*ticket, &batch));
+        }));
         lane.until = self.clock.mono().plus(self.answer_timeout);
         if submitted.is_err() {
             let ticket = lane.ticket;

@@ -76,7 +76,7 @@ fn is_life(value: u64) -> bool {
 }
 
 /// The checksum of `bytes`.
-fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 

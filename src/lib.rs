@@ -2,6 +2,9 @@
 
 pub mod error;
 
+#[doc(hidden)]
+pub mod rules;
+
 pub mod clock;
 
 #[allow(unsafe_code)]
@@ -38,6 +41,7 @@ pub use config::Config;
 pub use engine::{Engine, Stream};
 pub use error::{Code, Error, Result};
 pub use record::{Record, RecordView, Source};
+pub use storage::note_fault;
 
 #[cfg(feature = "cli")]
 pub mod input;

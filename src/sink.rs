@@ -24,6 +24,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counters::Faults;
 use crate::watermark::Waker;
 
 mod batch;
@@ -146,15 +147,23 @@ pub trait Sink: Send {
 
 /// Gets an exporter to poll its sink. Cheap to clone; usable from any thread.
 #[derive(Clone, Debug)]
-pub struct SinkWaker(Arc<Waker>);
+pub struct SinkWaker {
+    waker: Arc<Waker>,
+    faults: Faults,
+}
 
 impl SinkWaker {
-    pub(crate) fn new(waker: Arc<Waker>) -> Self {
-        Self(waker)
+    pub(crate) fn new(waker: Arc<Waker>, faults: Faults) -> Self {
+        Self { waker, faults }
     }
 
     /// Wakes the exporter. Never blocks.
     pub fn wake(&self) {
-        self.0.wake();
+        self.waker.wake();
+    }
+
+    /// Runs `deliver`, which has that batch: a death in it is noted.
+    fn watch<R>(&self, batch: &Batch<'_>, deliver: impl FnOnce() -> R) -> R {
+        self.faults.watch(&batch.offsets(), deliver)
     }
 }

@@ -19,11 +19,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+mod faults;
 mod memory;
 mod ram;
 mod real;
 mod surroundings;
 
+#[cfg(feature = "cli")]
+pub use faults::watch_faults;
+pub use faults::{MARK, at_risk, note_fault};
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 17] = [
+const DIRECT: [(&str, &str); 20] = [
     (
         "aws-credential-types",
         "the keys of a signature, as aws-sigv4 takes them",
@@ -29,7 +29,12 @@ const DIRECT: [(&str, &str); 17] = [
         "names and sets of a fixed size, without allocation",
     ),
     ("lexopt", "arguments, in a few kilobytes"),
+    (
+        "libc",
+        "handlers of the binary for signals that it dies of, which others refuse to take",
+    ),
     ("log", "where the host wants to hear of it"),
+    ("md-5", "the checksum that aggregates of records have"),
     ("memmap2", "maps, for rings, shared counters and segments"),
     ("parking_lot", "locks that do not poison and are small"),
     ("rustix", "system calls without a C library in between"),
@@ -45,18 +50,21 @@ const DIRECT: [(&str, &str); 17] = [
     ("signal-hook", "the binary ends in order on SIGTERM"),
     ("ureq", "HTTP that blocks"),
     ("webpki-roots", "what browsers trust"),
+    ("zstd", "compression, by those who define it"),
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 10] = [
     "aws-credential-types",
     "aws-sigv4",
     "base64",
     "lexopt",
+    "md-5",
     "rustls",
     "signal-hook",
     "ureq",
     "webpki-roots",
+    "zstd",
 ];
 
 /// Runtimes, their parts, and the clients that stand on them.

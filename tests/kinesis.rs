@@ -6,11 +6,17 @@
 mod common;
 
 mod kinesis {
+    mod aggregates;
     mod credentials;
     mod delivery;
+    mod encodings;
     mod faults;
+    mod flaps;
+    mod proxy;
     mod server;
+    mod shards;
     mod signature;
     mod time;
     mod tls;
+    mod wire;
 }

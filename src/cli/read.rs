@@ -26,6 +26,9 @@ the store does not notice. What is missing is said on standard error.
   --salvage        whatever verifies, also where no store opens from it: without the checkpoint, the head, cursors and
                    marks, also from files that were set aside; what was delivered or dropped comes out where it is still
                    there. Exit status 1 when a file could not be read
+  --kinesis-envelope
+                   no DIR: standard input has what `aws kinesis get-records` prints; the records that lie in it in
+                   envelopes come out, each once (also from aggregates). Exit status 1 when others are among them
   --format log     offset, time, key and payload, for people (default)
   --format ndjson  one JSON object a record
   --format raw     payloads as they are, a line feed behind each
@@ -56,7 +59,7 @@ enum Format {
 
 pub fn main(mut arguments: Arguments) -> Done {
     let (mut path, mut from, mut to) = (None, Place::Offset(0), None);
-    let (mut follows, mut salvages) = (false, false);
+    let (mut follows, mut salvages, mut unwraps) = (false, false, false);
     let mut format = Format::Log;
     let clock = System::new();
     while let Some(argument) = arguments.next()? {
@@ -69,6 +72,7 @@ pub fn main(mut arguments: Arguments) -> Done {
             }
             Argument::Option(name) if name == "follow" => follows = true,
             Argument::Option(name) if name == "salvage" => salvages = true,
+            Argument::Option(name) if name == "kinesis-envelope" => unwraps = true,
             Argument::Option(name) if name == "format" => {
                 format = match arguments.value()?.as_str() {
                     "log" => Format::Log,
@@ -82,6 +86,14 @@ pub fn main(mut arguments: Arguments) -> Done {
             }
             argument => place(&mut [&mut path], argument)?,
         }
+    }
+    if unwraps {
+        return match (path, salvages || follows) {
+            (None, false) => unwrap_envelopes(from, to, format),
+            _ => Err(Failure::Usage(
+                "--kinesis-envelope reads standard input, and only once".to_owned(),
+            )),
+        };
     }
     let path = required(path, "DIR")?;
     match (salvages, follows) {
@@ -214,6 +226,27 @@ fn salvage(path: &Path, from: Place, to: Option<Place>, format: Format) -> Done 
         [] => Ok(()),
         _ => Err(Failure::Found),
     }
+}
+
+#[cfg(feature = "kinesis")]
+fn unwrap_envelopes(from: Place, to: Option<Place>, format: Format) -> Done {
+    if from != Place::Offset(0) || to.is_some() {
+        let text = "--kinesis-envelope knows neither --from nor --to".to_owned();
+        return Err(Failure::Usage(text));
+    }
+    let mut out = Printer {
+        out: io::stdout().lock(),
+        line: Vec::new(),
+        format,
+    };
+    super::envelope::read(|origin, record| out.print(origin.stream, origin.epoch, record))?;
+    Ok(out.out.flush()?)
+}
+
+#[cfg(not(feature = "kinesis"))]
+fn unwrap_envelopes(_: Place, _: Option<Place>, _: Format) -> Done {
+    let text = "--kinesis-envelope: this build does not have the feature \"kinesis\"".to_owned();
+    Err(Failure::Usage(text))
 }
 
 struct Printer<W> {

@@ -14,6 +14,7 @@ use crate::counters::{SinkState, SinkStats};
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 use crate::input::{self, InputConfig, Running};
+use crate::storage::watch_faults;
 
 pub const HELP: &str = "\
 usage: forebay run CONFIG [--drain SECONDS] [--deadline SECONDS]
@@ -65,6 +66,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     }
     let (events, received) = channel();
     watch_signals(events.clone())?;
+    watch_faults().map_err(|error| Error::io("watch signals", error))?;
     let engine = Engine::open(&config)?;
     let has_inputs = !inputs.is_empty();
     let ended = move || {

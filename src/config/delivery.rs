@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Result;
 use super::json::Object;
-use super::stream::{finish, number32, only, take, time};
+use super::stream::{finish, number32, take, time};
+use super::{Result, SinkConfig};
 use crate::exporter::{IN_FLIGHT_MAX, Ordering};
 
 /// The bounds of a batch where nothing else is said.
@@ -23,6 +23,8 @@ pub struct Batch {
     pub max_records: u32,
     /// The most bytes.
     pub max_bytes: u32,
+    /// Many records are compressed together.
+    pub compresses: bool,
     /// How long the oldest record waits for more.
     pub max_latency: Duration,
 }
@@ -43,12 +45,23 @@ pub struct Delivery {
 }
 
 impl Batch {
-    pub(super) fn read(mut object: Option<Object<'_>>) -> Result<Self> {
+    pub(super) fn read(mut object: Option<Object<'_>>, sinks: &mut [SinkConfig]) -> Result<Self> {
         let object = &mut object;
-        only(object, "compression", &[("none", 0), ("zstd", 1)], 0)?;
+        let compression = take(object, "compression");
+        let compresses = match &compression {
+            Some(node) => node.word(&[("none", false), ("zstd", true)])?,
+            None => false,
+        };
+        if let Some(node) = compression.filter(|_| compresses) {
+            sinks
+                .iter_mut()
+                .try_for_each(SinkConfig::compress)
+                .map_err(|rule| node.error(rule))?;
+        }
         let this = Self {
             max_records: number32(object, "maxRecords", 1, BATCH_RECORDS_MAX, BATCH_RECORDS)?,
             max_bytes: number32(object, "maxBytes", 1, BATCH_BYTES_MAX, BATCH_BYTES)?,
+            compresses,
             max_latency: time(object, "maxLatencyMs", 0, 1000)?,
         };
         finish(object.take())?;

@@ -38,6 +38,9 @@ impl Config {
         if let Some(path) = &self.secrets_dir {
             fields.push(("secretsDir", quoted(&path.to_string_lossy())));
         }
+        if let Some(name) = &self.events_stream {
+            fields.push(("eventsStream", quoted(name)));
+        }
         let streams: Vec<_> = self.streams.iter().map(stream).collect();
         fields.push(("streams", array(&streams)));
         if !inputs.is_empty() {
@@ -230,12 +233,17 @@ fn batch(batch: &Batch) -> String {
     let Batch {
         max_records,
         max_bytes,
+        compresses,
         max_latency,
     } = batch;
     object(&[
         ("maxRecords", max_records.to_string()),
         ("maxBytes", max_bytes.to_string()),
         ("maxLatencyMs", millis(*max_latency)),
+        (
+            "compression",
+            word(if *compresses { "zstd" } else { "none" }),
+        ),
     ])
 }
 

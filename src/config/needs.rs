@@ -107,7 +107,8 @@ fn lines_of(stream: &StreamConfig, kind: &SinkKind, max_record_bytes: u32) -> u6
         SinkKind::Kinesis(options) => {
             let (bytes, records) = (stream.batch.max_bytes, stream.batch.max_records);
             let bytes = bytes.max(max_record_bytes);
-            options.memory_of_lane(bytes.into(), records.into()) * stream.kinesis_lanes() as u64
+            let lane = options.memory_of_lane(bytes.into(), records.into());
+            lane * stream.kinesis_lanes() as u64 + crate::sink::kinesis::SHARDS_SIZE
         }
     }
 }

@@ -23,6 +23,24 @@ pub struct SinkConfig {
     pub kind: SinkKind,
 }
 
+impl SinkConfig {
+    /// Compresses what goes there, if that is possible; else says why not.
+    #[cfg_attr(not(feature = "kinesis"), allow(clippy::unused_self))]
+    pub(super) fn compress(&mut self) -> std::result::Result<(), &'static str> {
+        #[cfg(feature = "kinesis")]
+        if let SinkKind::Kinesis(options) = &mut self.kind
+            && options.aggregates
+        {
+            options.compresses = true;
+            return match cfg!(feature = "zstd") {
+                true => Ok(()),
+                false => Err("this build does not have the feature \"zstd\""),
+            };
+        }
+        Err("has a place only where all sinks are of type kinesis with \"aggregation\": \"kpl\"")
+    }
+}
+
 /// What a sink is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use super::json::{Node, Object};
 use super::resolve::Resolver;
 use super::{
     BUDGET_MIN, Batch, Delivery, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind,
-    millis, name, path, ring, sinks, unavailable,
+    millis, name, path, ring, sinks,
 };
 use crate::syncer::letter_len_max;
 
@@ -154,7 +154,7 @@ impl StreamConfig {
     ) -> Result<Self> {
         let mut object = node.object()?;
         let name: Name<NAME_LEN_MAX> = name(&object.required("name")?)?;
-        let sinks = sinks::read_all(&mut object, resolver, warnings)?;
+        let mut sinks = sinks::read_all(&mut object, resolver, warnings)?;
         let buffer = section(&mut object, "buffer")?;
         let buffer = Buffer::read(buffer, data_dir.join(name.as_str()), resolver)?;
         let (batch, delivery) = (
@@ -171,7 +171,7 @@ impl StreamConfig {
                 warnings.push(format!("{}: has no effect: nothing is polled", node.path()));
             }
         }
-        let batch = Batch::read(batch)?;
+        let batch = Batch::read(batch, &mut sinks)?;
         let delivery = Delivery::read(delivery)?;
         let dead_letters = section(&mut object, "deadLetters")?;
         let dead_letters_max_bytes = read_dead_letters(dead_letters, buffer.max_record_bytes)?;
@@ -256,19 +256,6 @@ pub(super) fn time(
 
 pub(super) fn take<'a>(object: &mut Option<Object<'a>>, key: &str) -> Option<Node<'a>> {
     object.as_mut().and_then(|object| object.take_set(key))
-}
-
-/// Takes a field that may only have the value that it has anyway, until a later version does more.
-pub(super) fn only<T: Copy + PartialEq>(
-    object: &mut Option<Object<'_>>,
-    key: &str,
-    words: &[(&str, T)],
-    available: T,
-) -> Result<()> {
-    match take(object, key) {
-        Some(node) if node.word(words)? != available => Err(unavailable(&node)),
-        _ => Ok(()),
-    }
 }
 
 /// One of some words, of which one is for buffers on disk; and which are left to those in memory.

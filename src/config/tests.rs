@@ -35,6 +35,7 @@ fn is_compiled_in(place: &str) -> bool {
     match place {
         "file" => cfg!(feature = "file"),
         "stdout" => cfg!(feature = "stdout"),
+        "zstd" => cfg!(feature = "zstd"),
         "kinesis" | "credentials" | "static" | "profile" | "iot" => cfg!(feature = "kinesis"),
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
         _ => true,
@@ -167,8 +168,9 @@ fn meaning(text: &str) -> String {
     let Config {
         streams,
         run_dir,
+        events_stream,
         secrets_dir,
         ..
     } = &config;
-    format!("{streams:#?} {run_dir:?} {secrets_dir:?} {inputs:?}")
+    format!("{streams:#?} {run_dir:?} {events_stream:?} {secrets_dir:?} {inputs:?}")
 }

@@ -167,7 +167,7 @@ stats! {
         poisoned_total "poisonedTotal",
         /// How often the syncer's thread woke up.
         wakeups_total "wakeupsTotal",
-        /// Events for which the channel had no room.
+        /// Events for which the channel or the stream that gets them had no room.
         events_lost_total "eventsLostTotal",
         /// Records that became dead letters.
         dead_letters_total "deadLettersTotal",
@@ -215,6 +215,8 @@ stats! {
         panics_total "panicsTotal",
         /// Records that were sent under another key, because the far side does not take theirs.
         keys_mapped "keysMapped",
+        /// Records given up because the process died of them, again and again.
+        crash_loops_total "crashLoopsTotal",
     }
     /// Its name.
     pub name: String<CURSOR_NAME_MAX>,
@@ -296,6 +298,7 @@ impl Board {
                 dropped_never_durable: cursor.get(C::DroppedNeverDurable),
                 panics_total: cursor.get(C::Panics),
                 keys_mapped: cursor.get(C::KeysMapped),
+                crash_loops_total: cursor.get(C::CrashLoops),
                 dropped_total: 0,
                 name,
                 state,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::events::{self, EventKind, Events, SinkWatch, StreamTeller, StreamWatch, Teller};
+use super::events::{self, EventRecords, Events, SinkWatch, StreamTeller, StreamWatch, Teller};
 use super::{Stream, World};
 use crate::clock::Clock;
 use crate::config::{Config, Medium, OnFull, SinkConfig, SinkKind, StreamConfig, Volatile};
@@ -48,9 +48,14 @@ pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
     let run_dir = config.run_dir.clone().or_else(default_run_dir);
     let mut assembly = Assembly::default();
     let mut devices: Vec<Device> = Vec::new();
-    let (teller, events) = events::channel();
+    let records = config.events_stream.as_ref();
+    let records = records.map(|name| Arc::new(EventRecords::new(name, &world.clock)));
+    let (teller, events) = events::channel(records.clone());
     assembly.events = Some(events);
-    for stream in &config.streams {
+    // The one that gets events first: others may have some to tell when they are opened.
+    let is_first = |stream: &&StreamConfig| config.events_stream.as_ref() == Some(&stream.name);
+    let rest = config.streams.iter().filter(|stream| !is_first(stream));
+    for stream in config.streams.iter().filter(is_first).chain(rest) {
         let named = |error: Error| {
             Error::text(
                 error.code(),
@@ -68,6 +73,9 @@ pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
             &mut assembly,
         )
         .map_err(named)?;
+        if let (Some(records), Some(stream)) = (&records, assembly.streams.last()) {
+            records.begin(stream);
+        }
     }
     for device in devices {
         let orders = Arc::new(syncer::Orders::default());
@@ -140,10 +148,7 @@ fn add(
         &stream.buffer,
     ));
     let teller = teller.of(&stream.name, &opened.board);
-    if opened.report.damaged > 0 {
-        let records = opened.report.damaged;
-        teller.tell(EventKind::Damage { records });
-    }
+    teller.tell_damage(&shared);
     let mut letters = match sinks.is_empty() {
         true => None,
         false => Some(
@@ -162,7 +167,8 @@ fn add(
         }
         let cursor = Cursor::new(reader, Arc::clone(&shared), board, index, syncer);
         let (linger, now) = (stream.batch.max_latency, world.clock.mono());
-        let mut watch = SinkWatch::new(teller.clone(), &configured.name, index, linger, now);
+        let (told, name) = (teller.clone(), &configured.name);
+        let mut watch = SinkWatch::new(told, name, index, &shared, linger, now);
         let clock = Arc::clone(&world.clock);
         let (exporter, waker, orders) =
             new_exporter(stream, cursor, sink, &world.clock, waker, letter_box)?;

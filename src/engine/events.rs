@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  syncer's turn ──▶ StreamWatch ─┐
-//!                                 ├─ try_send ─▶ | at most EVENTS_MAX | ─▶ Events::try_recv
-//!  exporter's turn ─▶ SinkWatch ──┘  no room: counted, never waited for
+//!                                 ├┬ try_send ─▶ | at most EVENTS_MAX | ─▶ Events::try_recv
+//!  exporter's turn ─▶ SinkWatch ──┘└ offer ────▶ the stream that is named for it, if one is
+//!                                    no room: counted, never waited for
 //! ```
 //!
 //! A watch looks at the board at the end of a turn that its thread makes anyway and tells what is no longer
@@ -19,6 +20,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Mono, Stamp};
 use crate::counters::{Board, CURSORS_MAX, CursorCounter, SinkState, StreamCounter};
+use crate::format::StoreId;
+use crate::log::Shared;
+
+mod records;
+
+pub use records::{EVENT_RECORDS_MAX, EventRecords};
 
 /// The most events that wait to be received.
 pub const EVENTS_MAX: usize = 256;
@@ -61,9 +68,24 @@ pub enum EventKind {
         /// Its state now.
         state: SinkState,
     },
-    /// So many damaged records were found when the stream was opened, or were passed over by a sink.
+    /// Records are damaged, as an open or a sink that came to them found out. What the ledger of losses has
+    /// already is not told again, by whatever sink or after whatever restart. `store` and `start`
+    /// together name the damage for ever.
     Damage {
-        /// How many.
+        /// The store's id.
+        store: StoreId,
+        /// The first offset.
+        start: u64,
+        /// Behind the last.
+        end: u64,
+        /// How many records.
+        records: u64,
+    },
+    /// A sink's records became dead letters because the process died of each of them, again and again.
+    CrashLoop {
+        /// The sink's name.
+        name: Arc<str>,
+        /// How many records.
         records: u64,
     },
     /// The time of day was set: it is so many milliseconds later than the passing of time explains, or
@@ -74,6 +96,23 @@ pub enum EventKind {
     },
     /// A thread panicked: the stream takes nothing until the engine is opened again.
     Poisoned,
+}
+
+impl EventKind {
+    /// The word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventKind::DroppingBegan => "droppingBegan",
+            EventKind::DroppingEnded => "droppingEnded",
+            EventKind::BacklogOver(_) => "backlogOver",
+            EventKind::BacklogUnder(_) => "backlogUnder",
+            EventKind::Sink { .. } => "sink",
+            EventKind::Damage { .. } => "damage",
+            EventKind::CrashLoop { .. } => "crashLoop",
+            EventKind::ClockStepped { .. } => "clockStepped",
+            EventKind::Poisoned => "poisoned",
+        }
+    }
 }
 
 /// Where the events of an engine come out. Cheap to clone; each event is received once.
@@ -98,12 +137,15 @@ impl Iterator for Events {
 
 /// Where the events of an engine go in.
 #[derive(Clone)]
-pub struct Teller(Sender<Event>);
+pub struct Teller {
+    sender: Sender<Event>,
+    records: Option<Arc<EventRecords>>,
+}
 
-/// A new channel.
-pub fn channel() -> (Teller, Events) {
+/// A new channel, and a stream that gets the events, too.
+pub fn channel(records: Option<Arc<EventRecords>>) -> (Teller, Events) {
     let (sender, receiver) = bounded(EVENTS_MAX);
-    (Teller(sender), Events(receiver))
+    (Teller { sender, records }, Events(receiver))
 }
 
 /// Tells of one stream.
@@ -130,8 +172,25 @@ impl StreamTeller {
             stream: Arc::clone(&self.stream),
             kind,
         };
-        if self.teller.0.try_send(event).is_err() {
+        let records = self.teller.records.as_ref();
+        if records.is_some_and(|records| !records.append(&event)) {
             self.board.count_event_lost();
+        }
+        if self.teller.sender.try_send(event).is_err() {
+            self.board.count_event_lost();
+        }
+    }
+
+    /// Tells of the damage that has come into the ledger since this was last called.
+    pub fn tell_damage(&self, shared: &Shared) {
+        let found = shared.ledger().take_damage();
+        for loss in found {
+            self.tell(EventKind::Damage {
+                store: shared.store,
+                start: loss.start,
+                end: loss.end,
+                records: loss.count,
+            });
         }
     }
 }
@@ -236,8 +295,10 @@ pub struct SinkWatch {
     teller: StreamTeller,
     name: Arc<str>,
     index: usize,
+    shared: Arc<Shared>,
     state: SinkState,
     damaged: u64,
+    fatal: u64,
     /// Where the cursor stood, and what the sink had accepted.
     progress: (u64, u64),
 }
@@ -248,6 +309,7 @@ impl SinkWatch {
         teller: StreamTeller,
         name: &str,
         index: usize,
+        shared: &Arc<Shared>,
         linger: Duration,
         now: Mono,
     ) -> Self {
@@ -261,8 +323,10 @@ impl SinkWatch {
             teller,
             name: Arc::from(name),
             index,
+            shared: Arc::clone(shared),
             state: SinkState::Ok,
             damaged: 0,
+            fatal: 0,
         }
     }
 
@@ -284,10 +348,15 @@ impl SinkWatch {
             let name = Arc::clone(&self.name);
             self.teller.tell(EventKind::Sink { name, state });
         }
+        let fatal = cursor.get(CursorCounter::CrashLoops);
+        if fatal > self.fatal {
+            let (name, records) = (Arc::clone(&self.name), fatal - self.fatal);
+            self.fatal = fatal;
+            self.teller.tell(EventKind::CrashLoop { name, records });
+        }
         if damaged > self.damaged {
-            let records = damaged - self.damaged;
             self.damaged = damaged;
-            self.teller.tell(EventKind::Damage { records });
+            self.teller.tell_damage(&self.shared);
         }
     }
 }

@@ -172,6 +172,11 @@ impl Stream {
         }
     }
 
+    /// Appends it if there is room, and waits for nothing. False: it was not taken, and is not counted.
+    pub(super) fn offer(&self, record: &Record<'_>) -> bool {
+        record.check().is_ok() && self.0.ring.append(record).is_ok()
+    }
+
     fn count_rejected(&self, count: usize) {
         // The board is shared with the parent, whose records these are not.
         if !self.0.ring.is_inherited() {

@@ -41,6 +41,11 @@ impl GivingUp {
         self.dead.push(Dead { pick, reason });
     }
 
+    /// Something is given up whose letter is not durable.
+    pub(super) fn is_any(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
     /// Letters are with the syncer, which may still make them durable.
     pub(super) fn is_posted(&self) -> bool {
         self.posted > 0 && (self.letters.is_free() || self.letters.failures() == 0)
@@ -91,8 +96,13 @@ impl Exporter {
         if durable > 0 {
             self.cursor.add(CursorCounter::Failed, durable as u64);
             for Dead { pick, .. } in self.giving_up.dead.drain(..durable) {
-                let chunk = &mut self.window.chunks[pick.buffer as usize];
-                chunk.set(pick.entry as usize, State::Done);
+                let (buffer, entry) = (pick.buffer as usize, pick.entry as usize);
+                let offset = self.window.buffers[buffer].entries()[entry].offset;
+                if self.narrow.is_fatal(offset) {
+                    self.cursor.add(CursorCounter::CrashLoops, 1);
+                }
+                self.narrow.clear(&self.cursor, offset);
+                self.window.chunks[buffer].set(entry, State::Done);
             }
             self.acknowledge();
         }

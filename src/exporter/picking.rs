@@ -3,6 +3,7 @@
 use super::window::{CLASSES, State};
 use super::{Exporter, Ordering};
 use crate::clock::Mono;
+use crate::rules::{Rule, holds};
 use crate::sink::{Expected, Pick};
 
 /// What keeps the keys' order.
@@ -24,11 +25,11 @@ impl Classes {
     }
 
     pub fn set_away(&mut self, class: u16, is_away: bool) {
-        self.away[usize::from(class)] = is_away;
+        self.away[usize::from(class)] = is_away && holds(Rule::OrderOfKey);
     }
 }
 
-fn pick(buffer: usize, entry: usize) -> Pick {
+pub(super) fn pick(buffer: usize, entry: usize) -> Pick {
     let [buffer, entry] = [buffer, entry].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     Pick { buffer, entry }
 }
@@ -38,11 +39,18 @@ impl Exporter {
     pub(super) fn pick(&mut self, lane: usize, now: Mono) -> bool {
         self.lanes[lane].picks.clear();
         self.lanes[lane].whole = None;
-        match self.options.ordering {
+        if !self.may_pick() {
+            return false;
+        }
+        let is_any = match self.options.ordering {
             Ordering::Stream => self.pick_next_chunk(lane, now),
             Ordering::PerKey => self.pick_by_key(lane, now),
             Ordering::None => self.pick_any(lane, now),
+        };
+        if is_any {
+            self.pick_fewer(lane);
         }
+        is_any
     }
 
     /// The first chunk of which something waits. What failed goes alone, and nothing later before it.
@@ -62,7 +70,7 @@ impl Exporter {
                 batch.is_some_and(Expected::has_retries)
             }),
         };
-        if !may_go {
+        if !may_go && holds(Rule::OrderOfStream) {
             return false;
         }
         let lane = &mut self.lanes[lane];

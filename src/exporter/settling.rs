@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Exporter;
 use super::window::State;
 use crate::counters::{CursorCounter, SinkState};
+use crate::rules::{Rule, holds};
 use crate::sink::{Expected, Link, Outcome, Pick, Settled, Ticket};
 
 /// Chunks by number, as bits; there are fewer than this has.
@@ -99,6 +100,7 @@ impl Exporter {
         let lane = &mut self.lanes[at];
         lane.is_busy = false;
         let (ticket, whole) = (lane.ticket, lane.whole);
+        self.clear_alone(at);
         let is_accepted = self.outcomes.of(ticket).is_some_and(Expected::is_accepted);
         let (accepted, failed, is_given_up) = match whole.filter(|_| is_accepted) {
             Some(chunk) => {
@@ -176,7 +178,13 @@ impl Exporter {
                     continue;
                 }
             };
-            chunk.set(entry as usize, State::Dead);
+            chunk.set(
+                entry as usize,
+                match holds(Rule::CursorAfterLetter) {
+                    true => State::Dead,
+                    false => State::Done,
+                },
+            );
             giving_up.add(Pick { buffer, entry }, reason);
         }
         if reasons.has_rejected() {
@@ -215,9 +223,10 @@ impl Exporter {
             match self.window.free_done() {
                 // What is done behind it may be more than the cursor could remember.
                 Some(gap) => self.cursor.skip(gap),
-                None => return,
+                None => break,
             }
         }
+        self.narrow.pass_to(&self.cursor);
     }
 
     /// Panics inside the sink are retries.
@@ -237,7 +246,11 @@ impl Exporter {
         if catch_unwind(AssertUnwindSafe(|| sink.abandon(ticket))).is_err() {
             self.count_panics(1);
         }
-        self.outcomes.set_all(ticket, Outcome::Retry(None));
+        let outcome = match holds(Rule::SilenceIsNoAnswer) {
+            true => Outcome::Retry(None),
+            false => Outcome::Accepted,
+        };
+        self.outcomes.set_all(ticket, outcome);
     }
 
     fn set_link(&mut self, link: Link) {

@@ -13,14 +13,19 @@ use crate::format::{LEDGER_MAX, Loss, Reason};
 pub struct Ledger {
     ranges: Vec<Loss, LEDGER_MAX>,
     changed: bool,
+    /// Damage that nobody was told of.
+    untold: Vec<Loss, UNTOLD_MAX>,
 }
+
+/// So much damage waits to be told one by one; what is more comes with the last.
+const UNTOLD_MAX: usize = 16;
 
 impl Ledger {
     /// The ledger of a checkpoint.
     pub fn from_checkpoint(ranges: &Vec<Loss, LEDGER_MAX>) -> Self {
         Self {
             ranges: ranges.clone(),
-            changed: false,
+            ..Self::default()
         }
     }
 
@@ -34,8 +39,27 @@ impl Ledger {
         std::mem::take(&mut self.changed)
     }
 
+    /// The damage that was added since this was last asked.
+    pub fn take_damage(&mut self) -> impl Iterator<Item = Loss> + use<> {
+        std::mem::take(&mut self.untold).into_iter()
+    }
+
     /// Adds a loss, without what the ledger has already.
     pub fn add(&mut self, loss: Loss) {
+        self.add_with(loss, |ledger, part| {
+            if part.reason == Reason::Damage
+                && let Err(part) = ledger.untold.push(part)
+                && let Some(last) = ledger.untold.last_mut()
+            {
+                last.start = last.start.min(part.start);
+                last.end = last.end.max(part.end);
+                last.count += part.count;
+            }
+        });
+    }
+
+    /// Calls `each` with each part that is new.
+    fn add_with(&mut self, loss: Loss, each: impl Fn(&mut Self, Loss)) {
         let mut start = loss.start;
         while start < loss.end {
             // The next stretch that no range covers.
@@ -53,15 +77,14 @@ impl Ledger {
             } else {
                 mul_div(loss.count, end - start, all)
             };
-            self.insert(
-                at,
-                Loss {
-                    start,
-                    end,
-                    count,
-                    ..loss
-                },
-            );
+            let part = Loss {
+                start,
+                end,
+                count,
+                ..loss
+            };
+            each(self, part);
+            self.insert(at, part);
             start = end;
         }
     }
@@ -95,13 +118,18 @@ impl Ledger {
             }
             (None, false) if self.ranges.is_full() => {
                 self.merge_nearest();
-                self.add(loss);
+                self.add_again(loss);
             }
             (None, false) => {
                 let full = self.ranges.insert(at, loss).is_err();
                 assert!(!full, "there is room, as just seen");
             }
         }
+    }
+
+    /// Adds what has been told already.
+    fn add_again(&mut self, loss: Loss) {
+        self.add_with(loss, |_, _| {});
     }
 
     /// Makes one range of the two neighbours that have the least between them.
@@ -186,6 +214,26 @@ mod tests {
         assert_eq!(ledger.covered(0, 100), 35);
         assert_eq!(ledger.covering(29).unwrap().reason, Reason::Quota);
         assert!(ledger.covering(40).is_none() && ledger.covering(4).is_none());
+    }
+
+    /// `L-25`: each damage is told once, whoever meets it, and none is left out.
+    #[test]
+    fn damage_is_told_when_it_is_new() {
+        let mut ledger = Ledger::default();
+        ledger.add(loss(10, 20, Reason::Damage));
+        ledger.add(loss(5, 30, Reason::Damage));
+        ledger.add(loss(40, 50, Reason::Quota));
+        let told: std::vec::Vec<_> = ledger.take_damage().map(|l| (l.start, l.end)).collect();
+        assert_eq!(told, [(10, 20), (5, 10), (20, 30)]);
+        ledger.add(loss(8, 25, Reason::Damage));
+        assert_eq!(ledger.take_damage().count(), 0);
+        let again = Ledger::from_checkpoint(ledger.ranges()).take_damage();
+        assert_eq!(again.count(), 0, "what a checkpoint has was told");
+        for n in 0..1000u64 {
+            ledger.add(loss(100 + n * 10, 103 + n * 10, Reason::Damage));
+        }
+        let told = ledger.take_damage();
+        assert_eq!(told.map(|loss| loss.count).sum::<u64>(), 3000);
     }
 
     #[test]

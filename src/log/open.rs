@@ -22,20 +22,23 @@ use super::sources::Sources;
 use super::spare::{self, Spare};
 use super::{Geometry, Log, Options};
 use crate::clock::{Clock, Mono};
-use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamCounter};
+use crate::counters::{Board, CURSOR_NAME_MAX, StreamCounter};
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, CursorEntry, FORMAT, SegmentHeader, StoreId};
 use crate::ring::{Left, Remains};
+use crate::rules::{Rule, holds};
 use crate::segment::{self, Segment, SegmentWriter};
 use crate::storage::{Dir, File};
 use crate::watermark::seam::park;
 
 pub(super) mod decide;
 pub(super) mod files;
+mod places;
 mod strict;
 
 use decide::{Decided, Known, decide};
 use files::{DeadFile, Files};
+use places::{places, sign};
 
 /// The name of the lock file.
 pub const LOCK_NAME: &str = "lock";
@@ -196,7 +199,8 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         Left::Nothing => (None, false),
     };
     report.is_ring_refused = is_refused;
-    let known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
+    let mut known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
+    known.ring_records = options.ring_records;
     let mut decided = decide(&files, &last, &shared, &clock, &known, &mut report)?;
     if !decided.is_ring_used {
         report.is_ring_refused |= ring.take().is_some();
@@ -206,12 +210,12 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     }
     // Only from here on anything is written.
     report.repaired = files.repair();
-    if !files.is_clean && !files.is_last_good() {
+    if !files.is_clean && !files.is_last_good() && holds(Rule::ResumeInGoodOnly) {
         decided.resume = None;
     }
     report.next = decided.next;
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
-    let life = decided.life + 1;
+    let life = decided.life + u64::from(holds(Rule::LifePerOpen));
 
     let places = places(cursors, &board, &last, &clock, store, &decided);
     sign(&board, store, epoch, &clock, pid, &places);
@@ -277,67 +281,6 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     })
 }
 
-/// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured.
-fn places(
-    cursors: &[(Name<CURSOR_NAME_MAX>, bool)],
-    board: &Board,
-    last: &Checkpoint,
-    clock: &Arc<dyn Clock>,
-    store: StoreId,
-    decided: &Decided,
-) -> Vec<(Name<CURSOR_NAME_MAX>, Place)> {
-    let is_of_last_run = decide::is_of_last_run(board, store, last, clock.boot());
-    assert!(cursors.len() <= CURSORS_MAX, "the configuration is bounded");
-    cursors
-        .iter()
-        .map(|(name, starts_newest)| {
-            let saved = last.cursors.iter().find(|entry| entry.name == *name);
-            let saved = saved.map(|entry| entry.place.clone());
-            let on_board = board.place_of(name).filter(|_| is_of_last_run);
-            let newer = on_board.filter(|place| {
-                let saved = saved.as_ref().map_or(0, |saved| saved.position);
-                place.position >= saved && place.position <= decided.next
-            });
-            let position = if *starts_newest {
-                decided.next
-            } else {
-                last.head
-            };
-            let mut place = newer.or(saved).unwrap_or(Place {
-                position,
-                ..Place::default()
-            });
-            // One that stands below the head stays there: its exporter skips what was dropped, and counts it.
-            place.position = place.position.min(decided.next);
-            place
-                .intervals
-                .retain(|(from, to)| *from > place.position && *to <= decided.next);
-            (name.clone(), place)
-        })
-        .collect()
-}
-
-/// Signs the board and puts the cursors on it.
-fn sign(
-    board: &Board,
-    store: StoreId,
-    epoch: u64,
-    clock: &Arc<dyn Clock>,
-    pid: u32,
-    places: &[(Name<CURSOR_NAME_MAX>, Place)],
-) {
-    board.take(Owner {
-        store: store.0,
-        epoch,
-        boot: clock.boot(),
-        pid,
-    });
-    for (index, (name, place)) in places.iter().enumerate() {
-        board.cursor(index).set_name(name);
-        board.cursor(index).set_place(place);
-    }
-}
-
 impl Log {
     /// Goes on in the last segment, if it may be written to.
     fn resume(&mut self, files: &Files, decided: &Decided) -> Result<()> {
@@ -381,10 +324,11 @@ impl Log {
         ] {
             self.board.set(counter, count);
         }
-        let mut written = self.checkpoint_as(false);
-        for _ in 1..CHECKPOINT_TRIES {
-            if written.is_err() {
-                written = self.checkpoint_as(false);
+        let is_clean = files.is_clean && !holds(Rule::CleanFlagCleared);
+        let mut written = Ok(());
+        for at in 0..CHECKPOINT_TRIES {
+            if (at == 0 || written.is_err()) && holds(Rule::CheckpointAtOpen) {
+                written = self.checkpoint_as(is_clean);
             }
         }
         if let Err(super::Trouble::Failed(op, error)) = written {

@@ -1,9 +1,10 @@
 //! The segment that the next roll will use: made in small steps, or kept when it was freed.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::format::{PAGE_SIZE, PAGES_MIN};
+use crate::rules::{Rule, holds};
 use crate::segment::{self, Segment};
 use crate::storage::{Dir, File};
 
@@ -18,7 +19,8 @@ pub const RESERVED_PREFIX: &str = "reserve-";
 /// So many bytes of what is reserved are written between two syncs: a sync of the log waits for no more.
 pub const RESERVE_SYNC_SIZE: u64 = 1 << 20;
 
-static ZEROS: [u8; STEP_SIZE] = [0; STEP_SIZE];
+/// Nobody writes there. Behind a lock it takes no room in the binary: what never changes would.
+static ZEROS: RwLock<[u8; STEP_SIZE]> = RwLock::new([0; STEP_SIZE]);
 
 /// A file for a segment.
 ///
@@ -157,10 +159,11 @@ impl Spare {
     /// Writes the next zeros. The last step makes them durable.
     pub fn step(&mut self) -> io::Result<()> {
         let size = segment::position(self.pages);
-        if self.done < size {
+        if self.done < size && holds(Rule::SpareZeroed) {
             let len =
                 usize::try_from(size - self.done).map_or(STEP_SIZE, |left| left.min(STEP_SIZE));
-            self.file.write_at(&ZEROS[..len], self.done)?;
+            let zeros = ZEROS.read().unwrap_or_else(PoisonError::into_inner);
+            self.file.write_at(&zeros[..len], self.done)?;
             self.done += len as u64;
             self.written_bytes += len as u64;
             // Starts to write them back, so that the last step does not have to wait for all of them.
@@ -210,7 +213,9 @@ impl Spare {
             self.name = Name::Owed;
         }
         if self.name == Name::Owed {
-            dir.sync()?;
+            if holds(Rule::NameSynced) {
+                dir.sync()?;
+            }
             self.name = Name::Segment;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What a sink is given.
 
 use std::io;
+use std::ops::Range;
 
 use crate::format::StoreId;
 use crate::log::BatchBuffer;
@@ -95,6 +96,25 @@ impl<'a> Batch<'a> {
     pub fn iter(&self) -> impl Iterator<Item = RecordView<'a>> + use<'a> {
         let this = *self;
         (0..self.len()).map(move |index| this.get(index))
+    }
+
+    /// From the least offset to behind the greatest.
+    pub(crate) fn offsets(&self) -> Range<u64> {
+        let offset = |index| {
+            let (buffer, entry) = self.place(index);
+            self.buffers[buffer].entries()[entry].offset
+        };
+        let (first, last) = match self.picked {
+            // In order.
+            Picked::All => (offset(0), offset(self.len() - 1)),
+            Picked::These(_) => {
+                let offsets = (0..self.len()).map(offset);
+                offsets.fold((u64::MAX, 0), |(first, last), offset| {
+                    (first.min(offset), last.max(offset))
+                })
+            }
+        };
+        first..last + 1
     }
 
     /// Copies the records, in place of what `buffer` has.

@@ -264,10 +264,15 @@ impl Job {
             timeout,
             batch,
             outcomes,
-            ..
+            waker,
         } = self;
+        let batch = batch.batch();
         let delivered = catch_unwind(AssertUnwindSafe(|| {
-            deliver(sink, *ticket, &batch.batch(), *timeout, outcomes);
+            let mut body = || deliver(sink, *ticket, &batch, *timeout, outcomes);
+            match waker {
+                Some(waker) => waker.watch(&batch, body),
+                None => body(),
+            }
         }));
         if delivered.is_err() {
             outcomes.set_panicked();

@@ -1,4 +1,4 @@
-//! Amazon Kinesis Data Streams: `PutRecords` as JSON over HTTPS, one request after the other in each lane.
+//! Amazon Kinesis Data Streams: `PutRecords` in JSON or CBOR over HTTPS, one after the other in each lane.
 //!
 //! ```text
 //!  batch ──▶ body ──▶ sign ──▶ http ──▶ answer ──▶ an outcome for each record
@@ -24,19 +24,30 @@ use super::{Answer, Batch, BlockingSink, Limits, Link, Outcome};
 use crate::clock::{Clock, Mono};
 use crate::error::{Code, Error, Result};
 
+mod aggregate;
 mod answer;
 mod body;
+mod cbor;
 pub mod credentials;
+pub mod envelope;
+mod filling;
 mod http;
+mod pace;
+mod shards;
 mod sign;
 mod time;
 mod tls;
 
+use aggregate::Aggregates;
+pub use aggregate::read as read_aggregate;
 use answer::{Entries, Entry, Kind};
-use body::{Added, Body, Bounds};
+pub use body::Encoding;
+use body::{Body, Bounds};
 use credentials::{Credentials, Environment, Provider, Source};
-use http::{Client, Method, Reply, Settings};
+use envelope::Content;
+use http::{Client, Method, Reply, Settings, proxy_of};
 pub use http::{check_address, check_proxy};
+use pace::Pace;
 use time::Time;
 
 /// The most records of a request, as the service has it now.
@@ -45,6 +56,12 @@ pub const REQUEST_RECORDS_MAX: u32 = 500;
 pub const REQUEST_BYTES_MAX: u32 = 10 << 20;
 /// The longest record that a stream takes where nobody has raised it: key and data.
 pub const RECORD_BYTES_MAX: u32 = 1 << 20;
+/// The most records that a shard takes in a second, as the service has it now.
+pub const SHARD_RECORDS_MAX: u32 = 1000;
+/// The most bytes that it takes in a second: keys and data.
+pub const SHARD_BYTES_MAX: u32 = 1_000_000;
+/// What is known of a stream's shards takes so many bytes.
+pub const SHARDS_SIZE: u64 = pace::SIZE;
 
 /// What is read of an answer at most, besides this for each record.
 const ANSWER_LEN: usize = 64 << 10;
@@ -53,8 +70,11 @@ const ANSWER_ENTRY_LEN: usize = 1 << 10;
 const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(60);
 /// How often a request is sent at once again, with another time or other credentials.
 const AGAIN_MAX: u32 = 2;
+/// What a shard has no room for in this time goes back to the exporter, which waits better.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What compressing takes, besides its result.
+const ZSTD_SIZE: u64 = 1 << 20;
 const TARGET: &str = "Kinesis_20131202.PutRecords";
-const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
 /// What a `kinesis` sink is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +89,18 @@ pub struct Options {
     pub credentials: Source,
     /// What the environment says about them.
     pub environment: Environment,
+    /// How requests and answers are written.
+    pub encoding: Encoding,
+    /// Several records go in one of the service's.
+    pub aggregates: bool,
+    /// Then into so many groups, by their keys.
+    pub aggregation_groups: u32,
+    /// Records go in envelopes that say where they come from.
+    pub has_envelope: bool,
+    /// Many records are compressed in one envelope. Only with aggregation.
+    pub compresses: bool,
+    /// What an envelope says of the device.
+    pub device: Option<Text>,
     /// Only what these certificates have signed is trusted.
     pub ca_file: Option<Text>,
     /// By way of this proxy.
@@ -83,6 +115,10 @@ pub struct Options {
     pub request_bytes_max: u32,
     /// The longest record.
     pub record_bytes_max: u32,
+    /// The most records that a shard gets in a second.
+    pub shard_records_max: u32,
+    /// The most bytes that a shard gets in a second.
+    pub shard_bytes_max: u32,
 }
 
 impl Options {
@@ -107,10 +143,24 @@ impl Options {
         }
     }
 
+    fn content(&self) -> Content {
+        match (self.compresses, self.has_envelope) {
+            (true, _) => Content::Blocks,
+            (_, true) => Content::Envelopes,
+            _ => Content::Payloads,
+        }
+    }
+
     /// What a lane takes for its requests and their answers, for batches of so many bytes and records.
     pub fn memory_of_lane(&self, batch_bytes: u64, batch_records: u64) -> u64 {
         let bounds = self.bounds();
         let records = batch_records.min(bounds.records_max as u64);
+        let all = usize::try_from(batch_records).unwrap_or(usize::MAX);
+        let context = if self.compresses { ZSTD_SIZE } else { 0 };
+        let aggregates = match self.aggregates {
+            true => Aggregates::memory_max(bounds, all) as u64,
+            false => 0,
+        };
         let bounds = Bounds {
             records_max: usize::try_from(records).unwrap_or(usize::MAX),
             bytes_max: usize::try_from(batch_bytes.min(bounds.bytes_max as u64))
@@ -119,7 +169,7 @@ impl Options {
         };
         // A buffer that grows may have twice its size.
         let answer = ANSWER_LEN as u64 + records * ANSWER_ENTRY_LEN as u64;
-        Body::size_max(bounds) as u64 * 2 + answer
+        Body::size_max(self.encoding, bounds) as u64 * 2 + answer + aggregates + context
     }
 }
 
@@ -136,6 +186,7 @@ struct Shared {
     time: Arc<Time>,
     client: Client,
     provider: Provider,
+    pace: Pace,
     /// Some record was taken since the sink was made: stream and credentials are right.
     has_accepted: AtomicBool,
 }
@@ -144,11 +195,18 @@ struct Shared {
 pub struct Kinesis {
     shared: Arc<Shared>,
     body: Body,
+    aggregates: Option<Aggregates>,
+    /// An envelope.
+    data: Vec<u8>,
     entries: Entries,
     answer: Vec<u8>,
     /// The records of a batch by their places in it: those of the request, and stretches that are to come.
     sent: Vec<usize>,
     to_come: Vec<(usize, usize)>,
+    /// Of the keys of the request's records, where it matters which they are.
+    digests: Vec<u128>,
+    /// How long the next record has to wait for its shard.
+    wait: Duration,
 }
 
 /// What one request came to.
@@ -164,12 +222,12 @@ enum Told {
 impl Kinesis {
     /// So many lanes of a sink. Connects to nothing yet.
     pub fn lanes(options: Options, clock: &Arc<dyn Clock>, count: usize) -> Result<Vec<Self>> {
+        let address = options.address();
+        let proxy = options.proxy.as_ref().map(Text::reveal);
         let settings = Settings {
             ca_file: options.ca_file.as_ref().map(Text::reveal),
             identity: None,
-            proxy: options.proxy.as_ref().map(Text::reveal),
-            // Nobody asks a proxy for what is not https but by saying so.
-            proxy_of_environment: options.address().starts_with("https:"),
+            proxy: proxy.or_else(|| proxy_of(&options.environment, &address)),
             connect_timeout: options.connect_timeout,
             connections: count,
         };
@@ -183,23 +241,37 @@ impl Kinesis {
             Arc::clone(&time),
             options.request_timeout,
             options.connect_timeout,
+            options.proxy.clone(),
         );
         let shared = Arc::new(Shared {
-            address: options.address(),
+            address,
             clock: Arc::clone(clock),
             time,
             client,
             provider,
+            pace: Pace::new(options.shard_records_max, options.shard_bytes_max),
             has_accepted: AtomicBool::new(false),
             options,
         });
         let lane = |_| Self {
-            body: Body::new(shared.options.stream_name.reveal(), shared.options.bounds()),
+            body: Body::new(
+                shared.options.stream_name.reveal(),
+                shared.options.encoding,
+                shared.options.bounds(),
+            ),
+            aggregates: shared.options.aggregates.then(|| {
+                let options = &shared.options;
+                let groups = options.aggregation_groups;
+                Aggregates::new(options.bounds(), groups, options.content())
+            }),
+            data: Vec::new(),
             shared: Arc::clone(&shared),
             entries: Entries::default(),
             answer: Vec::new(),
             sent: Vec::new(),
             to_come: Vec::new(),
+            digests: Vec::new(),
+            wait: Duration::ZERO,
         };
         Ok((0..count).map(lane).collect())
     }
@@ -209,7 +281,10 @@ impl BlockingSink for Kinesis {
     fn limits(&self) -> Limits {
         let options = &self.shared.options;
         Limits {
-            records_max: options.request_records_max,
+            records_max: match options.aggregates {
+                true => u32::MAX,
+                false => options.request_records_max,
+            },
             bytes_max: options.request_bytes_max,
             answer_timeout: ANSWER_TIMEOUT_MIN.max(options.request_timeout.saturating_mul(2)),
             ..Limits::default()
@@ -218,6 +293,7 @@ impl BlockingSink for Kinesis {
 
     fn deliver(&mut self, batch: &Batch<'_>, timeout: Duration, answer: &mut Answer<'_>) {
         let until = self.shared.clock.mono().plus(timeout);
+        let half = self.shared.clock.mono().plus(timeout / 2);
         self.to_come.clear();
         self.to_come.push((0, batch.len()));
         let mut refused: Vec<(usize, String)> = Vec::new();
@@ -227,11 +303,18 @@ impl BlockingSink for Kinesis {
                 self.to_come.push((next, to));
             }
             if self.sent.is_empty() {
+                if self.wait > PAUSE_MAX || self.shared.clock.mono() > half {
+                    answer.set_link(Link::Throttled, "a shard has had its share");
+                    self.reject(&refused, answer);
+                    answer.retry_rest(Some(self.wait));
+                    return;
+                }
+                self.shared.pace.pause(self.wait);
                 continue;
             }
             match self.request(until) {
                 Told::Entries => {
-                    if !self.settle(answer) {
+                    if !self.settle(batch, answer) {
                         // What follows does not overtake what failed.
                         answer.retry_rest(None);
                         return;
@@ -242,6 +325,9 @@ impl BlockingSink for Kinesis {
                     _ => self.halve(),
                 },
                 Told::Failed(link, after, text) => {
+                    if link == Link::Throttled {
+                        self.throttle_all(batch);
+                    }
                     answer.set_link(link, &text);
                     self.reject(&refused, answer);
                     answer.retry_rest(after);
@@ -260,42 +346,11 @@ impl BlockingSink for Kinesis {
 }
 
 impl Kinesis {
-    /// Makes a request of the stretch's records, as many as have room; where the next one begins.
-    /// What fits into no request is rejected here, before any holds it.
-    fn fill(
-        &mut self,
-        batch: &Batch<'_>,
-        from: usize,
-        to: usize,
-        answer: &mut Answer<'_>,
-    ) -> usize {
-        self.body.clear();
-        self.sent.clear();
-        let mut next = to;
-        for index in from..to {
-            let record = batch.get(index);
-            match self.body.add(record.offset, record.key, record.payload) {
-                Added::Here => self.sent.push(index),
-                Added::NextTime => {
-                    next = index;
-                    break;
-                }
-                Added::Never => {
-                    let max = self.shared.options.record_bytes_max;
-                    let max = max.min(self.shared.options.request_bytes_max);
-                    let text = format!("longer than the {max} bytes that the stream takes");
-                    answer.set(index, Outcome::Rejected(&text));
-                }
-            }
-        }
-        answer.add_mapped(self.body.take_mapped());
-        next
-    }
-
     /// Sends the request that was made, at once again where only the time or the credentials were wrong.
     fn request(&mut self, until: Mono) -> Told {
         let shared = Arc::clone(&self.shared);
-        let count = self.sent.len();
+        let count = self.body.records();
+        let encoding = shared.options.encoding;
         let body = self.body.finish();
         let mut again = 0;
         loop {
@@ -317,7 +372,7 @@ impl Kinesis {
                 Err(text) => return Told::Failed(Link::Down, None, text),
             };
             if reply.status == 200 {
-                return match self.entries.read(&self.answer, count) {
+                return match self.entries.read(encoding, &self.answer, count) {
                     Ok(()) => {
                         shared.time.follow(&reply.dated);
                         Told::Entries
@@ -325,7 +380,7 @@ impl Kinesis {
                     Err(text) => Told::Failed(Link::Down, None, text),
                 };
             }
-            let (name, said) = answer::error_of(&self.answer, &reply.error_type);
+            let (name, said) = answer::error_of(encoding, &self.answer, &reply.error_type);
             let kind = answer::kind(reply.status, &name);
             let is_other = match kind {
                 Kind::Signature | Kind::Auth => shared.time.correct(signed_ms, &reply.dated),
@@ -349,11 +404,16 @@ impl Kinesis {
     }
 
     /// Notes what became of the records that were sent. Whether all of them were taken, or rejected.
-    fn settle(&self, answer: &mut Answer<'_>) -> bool {
+    fn settle(&self, batch: &Batch<'_>, answer: &mut Answer<'_>) -> bool {
+        self.learn(batch);
         let mut worst = None;
         let mut has_accepted = false;
-        for (index, entry) in self.sent.iter().zip(self.entries.list()) {
-            match entry {
+        for (at, index) in self.sent.iter().enumerate() {
+            let entry = match &self.aggregates {
+                Some(aggregates) => aggregates.entry_of(at),
+                None => at,
+            };
+            match &self.entries.list()[entry] {
                 Entry::Accepted => {
                     has_accepted = true;
                     answer.set(*index, Outcome::Accepted);
@@ -407,7 +467,8 @@ impl Shared {
         answer: &mut Vec<u8>,
         count: usize,
     ) -> Result<Reply, String> {
-        let headers = [("content-type", CONTENT_TYPE), ("x-amz-target", TARGET)];
+        let content_type = self.options.encoding.content_type();
+        let headers = [("content-type", content_type), ("x-amz-target", TARGET)];
         let request = sign::Request {
             region: self.options.region.reveal(),
             service: "kinesis",

@@ -8,7 +8,7 @@ use forebay::clock::{Clock, Mono, System};
 use forebay::counters::{Health, SinkState};
 use forebay::engine::{BACKLOG_LEVELS, EVENTS_MAX, EventKind, World};
 use forebay::sink::Blocking;
-use forebay::{Code, Engine};
+use forebay::{Code, Config, Engine};
 
 use crate::common::collect::{Collect, callback_stream};
 use crate::common::{LIMIT, Scratch, wait_until};
@@ -231,19 +231,61 @@ fn a_sink_that_hangs_makes_its_stream_stalled() {
     engine.close(LIMIT).unwrap();
 }
 
-/// A damaged record that a sink never gets is told.
+/// Two streams whose sinks are the test's: events of the first are records of the second.
+fn with_events(scratch: &Scratch, telemetry: &str) -> Config {
+    let events = r#"{"name": "forebay.events", "sink": {"type": "callback", "id": "events"},
+        "batch": {"maxLatencyMs": 5}, "buffer": {"fsyncIntervalMs": 5, "onFull": "block"}}"#;
+    let streams = format!("{telemetry}, {events}");
+    let text = scratch.document(&streams);
+    let text = text.replacen('{', r#"{"eventsStream": "forebay.events", "#, 1);
+    Config::from_json(&text).unwrap()
+}
+
+/// `L-25`, `G-084`: a damaged record that a sink never gets is told, once and with its name, to the host and
+/// as a record; not again for another sink, nor after a restart.
 #[test]
-fn damage_is_told() {
+fn damage_is_told_once_and_becomes_a_record() {
     let scratch = Scratch::new("events-damage");
-    let open = || {
-        let config = scratch.config(&callback_stream(""));
-        Engine::open(&config.with_sink("test", Blocking::new(Collect::default()))).unwrap()
+    // What the events' own sink does is no record.
+    let mut tries = 0;
+    let events = Collect::with(move |_, answer| {
+        tries += 1;
+        if tries == 1 {
+            answer.retry_rest(None);
+        }
+    });
+    let one = callback_stream("");
+    let two = one.replace(
+        r#""sink": {"type": "callback", "id": "test"}"#,
+        r#""sinks": [{"name": "callback", "type": "callback", "id": "test"},
+            {"name": "late", "type": "callback", "id": "late"}]"#,
+    );
+    let late = Collect::default();
+    let open = |telemetry, is_last| {
+        let mut config = with_events(&scratch, telemetry);
+        for (id, sink) in [
+            ("events", &events),
+            ("test", &Collect::default()),
+            ("late", &late),
+        ] {
+            config = config.with_sink(id, Blocking::new(sink.clone()));
+        }
+        let engine = Engine::open(&config).unwrap();
+        wait_until("the others", || {
+            engine.stats("telemetry").unwrap().backlog == 0
+        });
+        wait_until("the events", || {
+            let stats = engine.stats("forebay.events").unwrap();
+            stats.backlog == 0 && (is_last || stats.next_offset == 1)
+        });
+        engine
     };
-    let engine = Engine::open_to_store(&scratch.config(&callback_stream(""))).unwrap();
+    let engine = Engine::open_to_store(&with_events(&scratch, &one)).unwrap();
     let stream = engine.stream("telemetry").unwrap();
     for payload in [&b"before"[..], b"unmistakable", b"after"] {
         stream.append(b"", 0, payload).unwrap();
     }
+    let store = stream.shared().store;
     engine.close(LIMIT).unwrap();
     let mut flipped = 0;
     for (path, mut bytes) in scratch.files("data") {
@@ -255,12 +297,39 @@ fn damage_is_told() {
         }
     }
     assert_eq!(flipped, 1);
-    let engine = open();
-    let damage = EventKind::Damage { records: 1 };
-    assert_eq!(until(&engine, &damage), [damage]);
-    assert_eq!(engine.stats("telemetry").unwrap().corrupt_total, 1);
-    wait_until("the others", || {
-        engine.stats("telemetry").unwrap().exported_total == 2
-    });
+    let engine = open(&one, false);
+    let damage = EventKind::Damage {
+        store,
+        start: 1,
+        end: 2,
+        records: 1,
+    };
+    let told: Vec<_> = engine.events().collect();
+    let of = |name: &str| {
+        let own = told.iter().filter(|event| &*event.stream == name);
+        own.map(|event| event.kind.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("telemetry"), [damage]);
+    assert!(!of("forebay.events").is_empty(), "{told:?}");
+    let stats = engine.stats("telemetry").unwrap();
+    assert_eq!((stats.corrupt_total, stats.exported_total), (1, 2));
+    assert_eq!(stats.events_lost_total, 0);
     engine.close(LIMIT).unwrap();
+    let records = events.got();
+    let record = records.last().unwrap();
+    assert_eq!(record.key, b"telemetry");
+    let payload = std::str::from_utf8(&record.payload).unwrap();
+    let (start, time_ms) = (1, record.time_ms);
+    let expected = format!(
+        r#"{{"event":"damage","stream":"telemetry","timeMs":{time_ms},"id":"{store}-{start}","start":1,"end":2,"records":1}}"#
+    );
+    assert_eq!((payload, time_ms > 0), (&*expected, true));
+    let seen = events.got().len();
+    let engine = open(&two, true);
+    assert_eq!(late.offsets(), [0, 2], "another cursor met the same damage");
+    assert_eq!(engine.stats("telemetry").unwrap().dropped_damage, 1);
+    assert_eq!(engine.stats("forebay.events").unwrap().next_offset, 1);
+    assert_eq!(engine.events().count(), 0);
+    engine.close(LIMIT).unwrap();
+    assert_eq!(events.got().len(), seen);
 }

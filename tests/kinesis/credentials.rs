@@ -148,6 +148,84 @@ fn a_container_gives_keys_and_renews_them() {
     );
 }
 
+/// `L-109`: keys that end are renewed before that: the service never has to refuse any.
+#[test]
+fn keys_are_renewed_ahead_of_their_end() {
+    let (scratch, server) = (Scratch::new("kinesis-ahead"), Server::new());
+    let given = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&given);
+    server.state().pages = Box::new(move |request| {
+        if request.path != "/creds" {
+            return None;
+        }
+        let n = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let keys = format!(r#""AccessKeyId":"C{n}","SecretAccessKey":"s{n}","Token":"t{n}""#);
+        // Years ago by this machine's clock: a minute after the date of the same answer.
+        let headers = vec![("Date", "Thu, 18 Jan 2018 09:17:06 GMT".to_owned())];
+        let body = format!(r#"{{{keys},"Expiration":"2018-01-18T09:18:06Z"}}"#);
+        Some((200, headers, body))
+    });
+    server.state().has_date = false;
+    let keys =
+        (1..100).map(|n| Key::new(&format!("C{n}"), &format!("s{n}"), Some(&format!("t{n}"))));
+    server.state().keys = keys.collect();
+    let uri = format!("http://127.0.0.1:{}/creds", server.port);
+    let around = Around(vec![("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri)]);
+    let source = r#","credentials":{"type":"container"}"#;
+    let run = open(&scratch, &server, source, &around);
+    let mut sent = 0;
+    wait_until("the third keys", || {
+        run.append(sent..sent + 1);
+        sent += 1;
+        run.drained();
+        // What has ended the service does not take any more.
+        let current = given.load(Ordering::Relaxed);
+        let is_good = |key: &Key| key.id[1..].parse::<u64>().unwrap() >= current;
+        server.state().keys.retain(is_good);
+        current >= 3
+    });
+    assert_eq!(server.state().refused, [""; 0]);
+    assert_eq!(run.stream.stats().retries_total, 0);
+    assert_eq!(server.payloads().len() as u64, sent);
+}
+
+/// `G-038`: keys of the environment, with the token of a session.
+#[test]
+fn the_environment_gives_keys() {
+    let (scratch, server) = (Scratch::new("kinesis-environment"), Server::new());
+    server.state().keys = vec![Key::new("ENV", "of-the-environment", Some("token"))];
+    let around = |token: Option<&str>| {
+        let mut set = vec![
+            ("AWS_ACCESS_KEY_ID", "ENV".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "of-the-environment".to_owned()),
+        ];
+        set.extend(token.map(|token| ("AWS_SESSION_TOKEN", token.to_owned())));
+        Around(set)
+    };
+    for source in ["environment", "default"] {
+        let source = format!(r#","credentials":{{"type":"{source}"}}"#);
+        let run = open(&scratch, &server, &source, &around(Some("token")));
+        run.append(0..3);
+        run.drained();
+        assert_eq!(run.stream.stats().retries_total, 0);
+        run.engine.close(crate::common::LIMIT).unwrap();
+    }
+    assert_eq!(server.payloads().len(), 6);
+    let run = open(
+        &scratch,
+        &server,
+        r#","credentials":{"type":"environment"}"#,
+        &around(None),
+    );
+    run.append(0..1);
+    wait_until("a state", || run.state() == SinkState::Auth);
+    assert!(
+        run.error().starts_with("UnrecognizedClientException"),
+        "{}",
+        run.error()
+    );
+}
+
 /// `G-038`: the metadata service of an instance, version 2, found at the end of the default chain; what it
 /// says of a role that may not be had is a state.
 #[test]

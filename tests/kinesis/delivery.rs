@@ -257,6 +257,30 @@ fn lanes_deliver_side_by_side() {
     assert!((1..=4).contains(&server.state().connections));
 }
 
+/// The round trip is not the limit: four lanes take a quarter of the time of one, and on a machine that
+/// has much else to do no more than half.
+#[test]
+fn four_lanes_hide_a_long_way() {
+    let took = |lanes: u32| {
+        let (scratch, server) = (Scratch::new("kinesis-far"), Server::new());
+        server.script(|_| Act::TakeAndWait(Duration::from_millis(300)));
+        let delivery = format!(r#","delivery":{{"ordering":"none","maxInFlight":{lanes}}}"#);
+        let run = Run::open(
+            &scratch,
+            &server.stream(r#","maxRequestRecords":10"#, &delivery),
+        );
+        let began = std::time::Instant::now();
+        run.append(0..160);
+        run.drained();
+        assert_eq!(run.stream.stats().retries_total, 0);
+        began.elapsed()
+    };
+    let one = took(1);
+    let four = (0..3).map(|_| took(4)).find(|four| one >= *four * 2);
+    println!("{one:?} with one lane, {four:?} with four");
+    assert!(four.is_some(), "{one:?}");
+}
+
 /// `G-016`: what is missing is named; what is secret is not.
 #[test]
 fn a_configuration_is_refused_or_shown_without_secrets() {
@@ -274,8 +298,6 @@ fn a_configuration_is_refused_or_shown_without_secrets() {
         );
     }
     for (more, rule) in [
-        (r#","encoding":"cbor""#, "not available in this version"),
-        (r#","aggregation":"kpl""#, "not available in this version"),
         (r#","timestamps":"rebase""#, "not available in this version"),
         (r#","endpointUrl":"kinesis.local""#, "must be an address"),
         (

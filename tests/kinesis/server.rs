@@ -12,7 +12,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::shards::Shard;
 use super::signature::{Key, Request, check, civil};
+use super::wire;
+
+const CBOR: &str = "application/x-amz-cbor-1.1";
 
 /// How a request is answered, when it is right.
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ impl Act {
 pub struct Taken {
     pub key: String,
     pub data: Vec<u8>,
+    /// The explicit hash key, if there is one.
+    pub hash_key: Option<u128>,
     /// The answer did not arrive.
     pub is_lost: bool,
 }
@@ -77,6 +83,8 @@ pub struct State {
     pub pages: Pages,
     /// The longest record.
     pub record_bytes_max: usize,
+    /// Of the stream; one without limits takes everything when there is none.
+    pub shards: Vec<Shard>,
     /// What was taken, in order.
     pub taken: Vec<Taken>,
     /// The counts of records of each request that came, right or not.
@@ -84,6 +92,10 @@ pub struct State {
     /// The names of the errors of requests that were not right.
     pub refused: Vec<&'static str>,
     pub connections: usize,
+    /// The bytes of all bodies.
+    pub body_bytes: usize,
+    /// How the last request was written.
+    pub content_type: String,
 }
 
 #[derive(Clone)]
@@ -106,10 +118,13 @@ impl Server {
                 script: Box::new(|_| Act::Take),
                 pages: Box::new(|_| None),
                 record_bytes_max: 1 << 20,
+                shards: Vec::new(),
                 taken: Vec::new(),
                 requests: Vec::new(),
                 refused: Vec::new(),
                 connections: 0,
+                body_bytes: 0,
+                content_type: String::new(),
             })),
             is_over: Arc::default(),
         };
@@ -181,23 +196,25 @@ impl Server {
             }
             state.handle(request)
         };
+        let body = &body[..];
         let date = self.state().date();
         match act {
             Act::Cut | Act::TakeAndCut => false,
             Act::TakeAndTruncate(percent) => {
-                let text = head(status, &[], &date, body.len()) + &body;
-                let _ = stream.write_all(&text.as_bytes()[..text.len() * percent / 100]);
+                let mut bytes = head(status, &[], &date, body.len()).into_bytes();
+                bytes.extend_from_slice(body);
+                let _ = stream.write_all(&bytes[..bytes.len() * percent / 100]);
                 false
             }
             Act::TakeAndHalve => {
                 let half = body.len() / 2;
-                write(stream, status, &[], &date, &body.as_bytes()[..half])
+                write(stream, status, &[], &date, &body[..half])
             }
             Act::TakeAndWait(time) => {
                 thread::sleep(time);
-                write(stream, status, &[], &date, body.as_bytes())
+                write(stream, status, &[], &date, body)
             }
-            _ => write(stream, status, &[], &date, body.as_bytes()),
+            _ => write(stream, status, &[], &date, body),
         }
     }
 }
@@ -245,8 +262,18 @@ impl State {
     }
 
     /// Checks a request as the service does, and takes what it is told to take.
-    fn handle(&mut self, request: &Request) -> (Act, u16, String) {
-        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    fn handle(&mut self, request: &Request) -> (Act, u16, Vec<u8>) {
+        self.body_bytes += request.body.len();
+        self.content_type = request.header("content-type").to_owned();
+        let is_cbor = self.content_type == CBOR;
+        let body: Value = match is_cbor {
+            false => serde_json::from_slice(&request.body).unwrap_or_default(),
+            true => wire::from_cbor(&request.body).unwrap_or_default(),
+        };
+        let said = |text: String| match (is_cbor, serde_json::from_str(&text)) {
+            (true, Ok(value)) => wire::to_cbor(&value),
+            _ => text.into_bytes(),
+        };
         let records = body["Records"].as_array().cloned().unwrap_or_default();
         self.requests.push(records.len());
         let now = self.now_secs();
@@ -255,14 +282,14 @@ impl State {
             .or_else(|| self.wrong(request, &body));
         if let Some(name) = wrong {
             self.refused.push(name);
-            return (Act::Take, 400, error(name));
+            return (Act::Take, 400, said(error(name)));
         }
         let act = (self.script)(&body);
         let (status, text) = match &act {
-            Act::Refuse(status, name) => (*status, error(name)),
-            Act::Say(status, text) => (*status, text.clone()),
-            Act::Cut => (500, String::new()),
-            act => (200, self.take(&records, act)),
+            Act::Refuse(status, name) => (*status, said(error(name))),
+            Act::Say(status, text) => (*status, text.clone().into_bytes()),
+            Act::Cut => (500, Vec::new()),
+            act => (200, said(self.take(&records, act))),
         };
         (act, status, text)
     }
@@ -280,13 +307,29 @@ impl State {
                 entries.push(json!({"ErrorCode": code, "ErrorMessage": "not \"now\""}));
                 continue;
             }
+            let key = record["PartitionKey"].as_str().unwrap().to_owned();
+            let data = STANDARD.decode(record["Data"].as_str().unwrap()).unwrap();
+            let hash_key: Option<u128> = record["ExplicitHashKey"]
+                .as_str()
+                .map(|text| text.parse().unwrap());
+            let len = key.len() + data.len();
+            let shard = match Shard::place(&mut self.shards, &key, hash_key, len) {
+                Ok(number) => format!("shardId-{number:012}"),
+                Err(message) => {
+                    failed += 1;
+                    let code = "ProvisionedThroughputExceededException";
+                    entries.push(json!({"ErrorCode": code, "ErrorMessage": message}));
+                    continue;
+                }
+            };
             self.taken.push(Taken {
-                key: record["PartitionKey"].as_str().unwrap().to_owned(),
-                data: STANDARD.decode(record["Data"].as_str().unwrap()).unwrap(),
+                key,
+                data,
+                hash_key,
                 is_lost: act.is_lost(),
             });
             let number = format!("{:056}", self.taken.len());
-            entries.push(json!({"SequenceNumber": number, "ShardId": "shardId-000000000000"}));
+            entries.push(json!({"SequenceNumber": number, "ShardId": shard}));
         }
         if let Act::TakeAndMiscount = act {
             entries.pop();
@@ -299,7 +342,7 @@ impl State {
         if request.header("x-amz-target") != "Kinesis_20131202.PutRecords" {
             return Some("UnknownOperationException");
         }
-        if request.header("content-type") != "application/x-amz-json-1.1" {
+        if !["application/x-amz-json-1.1", CBOR].contains(&request.header("content-type")) {
             return Some("SerializationException");
         }
         if body["StreamName"] != self.stream {
@@ -318,6 +361,10 @@ impl State {
             let Ok(data) = STANDARD.decode(data) else {
                 return Some("SerializationException");
             };
+            let hash_key = &record["ExplicitHashKey"];
+            if !hash_key.is_null() && !hash_key.as_str().is_some_and(is_hash_key) {
+                return Some("InvalidArgumentException");
+            }
             let len = key.len() + data.len();
             if !(1..=256).contains(&key.chars().count()) || len > self.record_bytes_max {
                 return Some("ValidationException");
@@ -327,6 +374,12 @@ impl State {
         let is_in_bounds = (1..=500).contains(&records.len()) && sum <= 10 << 20;
         (!is_in_bounds).then_some("ValidationException")
     }
+}
+
+/// A number of 128 bits, written without zeros in front.
+fn is_hash_key(text: &str) -> bool {
+    text.parse::<u128>()
+        .is_ok_and(|number| number.to_string() == text)
 }
 
 fn error(name: &str) -> String {

@@ -66,7 +66,8 @@ pub fn stamp(secs: u64) -> String {
 /// Year, month and day, counted day by day: slow and plain.
 pub fn civil(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let every = |year: u64, count| year.is_multiple_of(count);
+    let is_leap = |year| every(year, 4) && (!every(year, 100) || every(year, 400));
     while days >= 365 + u64::from(is_leap(year)) {
         days -= 365 + u64::from(is_leap(year));
         year += 1;

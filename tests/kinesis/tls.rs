@@ -20,14 +20,14 @@ use super::signature::Key;
 use super::time::open_at;
 use crate::common::{Scratch, wait_until};
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/tls")
         .join(name)
 }
 
 /// A port where TLS is spoken, before a server that speaks none. It says who has shown a certificate.
-fn front(server: &Server) -> u16 {
+pub fn front(server: &Server) -> u16 {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(fixture("ca.pem")).unwrap())
@@ -85,7 +85,7 @@ fn pass(connection: ServerConnection, stream: TcpStream, upstream: u16) {
     }
 }
 
-fn sink(port: u16, ca: &str, credentials: &str) -> String {
+pub fn sink(port: u16, ca: &str, credentials: &str) -> String {
     format!(
         r#"{{"name":"telemetry","sink":{{"type":"kinesis","streamName":"telemetry","region":"eu-west-1",
         "endpointUrl":"https://localhost:{port}/","caFile":"{}","proxy":null,"credentials":{credentials}}},
@@ -94,7 +94,8 @@ fn sink(port: u16, ca: &str, credentials: &str) -> String {
     )
 }
 
-const STATIC: &str = r#"{"type":"static","accessKeyId":"AKID","secretAccessKey":"hunter2secret"}"#;
+pub const STATIC: &str =
+    r#"{"type":"static","accessKeyId":"AKID","secretAccessKey":"hunter2secret"}"#;
 
 /// Only what the configured authority has signed is trusted.
 #[test]

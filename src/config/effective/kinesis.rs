@@ -1,8 +1,8 @@
 //! The fields of a `kinesis` sink as they are in force.
 
 use super::{Fields, millis, object, template, word};
-use crate::sink::kinesis::Options;
 use crate::sink::kinesis::credentials::Source;
+use crate::sink::kinesis::{Encoding, Options};
 use crate::sink::text::Text;
 
 pub(super) fn fields(options: &Options) -> Fields {
@@ -12,6 +12,12 @@ pub(super) fn fields(options: &Options) -> Fields {
         endpoint,
         credentials,
         environment: _,
+        encoding,
+        aggregates,
+        aggregation_groups,
+        has_envelope,
+        compresses: _,
+        device,
         ca_file,
         proxy,
         request_timeout,
@@ -19,6 +25,8 @@ pub(super) fn fields(options: &Options) -> Fields {
         request_records_max,
         request_bytes_max,
         record_bytes_max,
+        shard_records_max,
+        shard_bytes_max,
     } = options;
     let mut fields = vec![
         ("streamName", template(stream_name)),
@@ -26,8 +34,20 @@ pub(super) fn fields(options: &Options) -> Fields {
     ];
     push(&mut fields, "endpointUrl", endpoint.as_ref());
     fields.push(("credentials", object(&source(credentials))));
-    fields.push(("encoding", word("json")));
-    fields.push(("aggregation", word("none")));
+    fields.push((
+        "encoding",
+        word(match encoding {
+            Encoding::Json => "json",
+            Encoding::Cbor => "cbor",
+        }),
+    ));
+    fields.push((
+        "aggregation",
+        word(if *aggregates { "kpl" } else { "none" }),
+    ));
+    fields.push(("aggregationGroups", aggregation_groups.to_string()));
+    fields.push(("envelope", has_envelope.to_string()));
+    push(&mut fields, "device", device.as_ref());
     fields.push(("timestamps", word("asIs")));
     push(&mut fields, "caFile", ca_file.as_ref());
     push(&mut fields, "proxy", proxy.as_ref());
@@ -37,6 +57,8 @@ pub(super) fn fields(options: &Options) -> Fields {
         ("maxRequestRecords", request_records_max.to_string()),
         ("maxRequestBytes", request_bytes_max.to_string()),
         ("maxRecordBytes", record_bytes_max.to_string()),
+        ("maxShardRecordsPerSec", shard_records_max.to_string()),
+        ("maxShardBytesPerSec", shard_bytes_max.to_string()),
     ]);
     fields
 }

@@ -7,7 +7,7 @@ use super::super::resolve::Resolver;
 use super::super::{MILLIS_MAX, Result, StreamConfig, unavailable};
 use crate::exporter::Ordering;
 use crate::sink::kinesis::credentials::{Environment, Source, VARIABLES};
-use crate::sink::kinesis::{self, Options, check_address, check_proxy, region_of_files};
+use crate::sink::kinesis::{self, Encoding, Options, check_address, check_proxy, region_of_files};
 use crate::sink::text::Text;
 
 /// The longest name of a stream at the service.
@@ -17,6 +17,14 @@ const RECORD_BYTES_MOST: u32 = 10 << 20;
 /// What requests may be raised to, should the service do that.
 const REQUEST_RECORDS_MOST: u32 = 10_000;
 const REQUEST_BYTES_MOST: u32 = 64 << 20;
+/// What a shard's second may be raised to; as good as no bound.
+const SHARD_RECORDS_MOST: u32 = 1_000_000;
+const SHARD_BYTES_MOST: u32 = 1 << 30;
+/// Groups of keys: more make smaller aggregates, fewer leave shards without records.
+const GROUPS: u32 = 16;
+const GROUPS_MOST: u32 = 1024;
+/// The longest name of a device.
+const DEVICE_LEN_MAX: usize = 256;
 
 impl StreamConfig {
     /// How many lanes a `kinesis` sink has: several keep no order among themselves.
@@ -58,8 +66,15 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
         }
         _ => Ok(()),
     };
-    words(object, "encoding", "json", "cbor")?;
-    words(object, "aggregation", "none", "kpl")?;
+    let encodings = [("json", Encoding::Json), ("cbor", Encoding::Cbor)];
+    let encoding = match object.take_set("encoding") {
+        Some(node) => resolver.word(&node, &encodings)?,
+        None => Encoding::default(),
+    };
+    let aggregates = match object.take_set("aggregation") {
+        Some(node) => resolver.word(&node, &[("none", false), ("kpl", true)])?,
+        None => false,
+    };
     words(object, "timestamps", "asIs", "rebase")?;
     let ca_file = object.take_set("caFile");
     let ca_file = ca_file.map(|node| resolver.path(&node)).transpose()?;
@@ -67,6 +82,18 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
         let node = object.take_set(key);
         node.map_or(Ok(default), |node| node.number32(1..=max))
     };
+    let groups = number(object, "aggregationGroups", GROUPS_MOST, GROUPS)?;
+    let has_envelope = object
+        .take_set("envelope")
+        .map_or(Ok(false), |node| node.boolean())?;
+    let device = object.take_set("device").map(|node| {
+        let device = resolver.text(&node)?;
+        let len = device.reveal().len();
+        let rule = format!("must be 1 to {DEVICE_LEN_MAX} bytes of text");
+        let is_name = (1..=DEVICE_LEN_MAX).contains(&len);
+        is_name.then_some(device).ok_or_else(|| node.error(rule))
+    });
+    let device = device.transpose()?;
     let millis = |object: &mut Object<'_>, key, default| {
         let node = object.take_set(key);
         let millis = node.map_or(Ok(default), |node| node.number(1..=MILLIS_MAX))?;
@@ -78,6 +105,13 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
         endpoint,
         credentials,
         environment,
+        encoding,
+        aggregates,
+        aggregation_groups: groups,
+        has_envelope,
+        // As the batches are: see `Batch`.
+        compresses: false,
+        device,
         ca_file,
         proxy,
         request_timeout: millis(object, "requestTimeoutMs", 30_000)?,
@@ -99,6 +133,18 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
             "maxRecordBytes",
             RECORD_BYTES_MOST,
             kinesis::RECORD_BYTES_MAX,
+        )?,
+        shard_records_max: number(
+            object,
+            "maxShardRecordsPerSec",
+            SHARD_RECORDS_MOST,
+            kinesis::SHARD_RECORDS_MAX,
+        )?,
+        shard_bytes_max: number(
+            object,
+            "maxShardBytesPerSec",
+            SHARD_BYTES_MOST,
+            kinesis::SHARD_BYTES_MAX,
         )?,
     })
 }

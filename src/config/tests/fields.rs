@@ -18,6 +18,9 @@ document | runDir | "/run/}" | "}" has no counterpart: a template is {Name}, and
 document | runDir | [] | must be a string
 document | runDir | "" | must be a path
 document | inputs | {} | must be an array
+document | eventsStream | 5 | must be a string
+document | eventsStream | "nobody" | must be the name of one of the streams
+document | eventsStream | "a b" | must be 1 to 249 letters, digits, dots, underscores and hyphens
 document | secretsDir | 5 | must be a string
 document | secretsDir | "" | must be a path without templates
 document | secretsDir | "/etc/{Hostname}" | must be a path without templates
@@ -90,7 +93,7 @@ batch | maxBytes | 67108865 | must be 1..=67108864
 batch | maxLatencyMs | -1 | must be 0..=86400000
 batch | maxLatencyMs | 86400001 | must be 0..=86400000
 batch | compression | "gzip" | must be "none" or "zstd"
-batch | compression | "zstd" | not available in this version
+batch | compression | "zstd" | has a place only where all sinks are of type kinesis with "aggregation": "kpl"
 delivery | maxRetries | -2 | must be -1 or 0..=4294967295
 delivery | maxRetries | -1.5 | must be -1 or 0..=4294967295
 delivery | maxRetries | "all" | must be -1 or 0..=4294967295
@@ -137,9 +140,10 @@ kinesis | endpointUrl | "ftp://kinesis.local/" | must be an address: http://host
 kinesis | endpointUrl | "https://me@kinesis.local/" | must be an address: http://host or https://host
 kinesis | credentials | "static" | must be an object
 kinesis | encoding | "xml" | must be "json" or "cbor"
-kinesis | encoding | "cbor" | not available in this version
 kinesis | aggregation | "zip" | must be "none" or "kpl"
-kinesis | aggregation | "kpl" | not available in this version
+kinesis | aggregationGroups | 0 | must be 1..=1024
+kinesis | envelope | "yes" | must be true or false
+kinesis | device | "" | must be 1 to 256 bytes of text
 kinesis | timestamps | "now" | must be "asIs" or "rebase"
 kinesis | timestamps | "rebase" | not available in this version
 kinesis | caFile | "" | must be a path
@@ -149,6 +153,8 @@ kinesis | connectTimeoutMs | "1s" | must be 1..=86400000
 kinesis | maxRequestRecords | 0 | must be 1..=10000
 kinesis | maxRequestBytes | 67108865 | must be 1..=67108864
 kinesis | maxRecordBytes | 10485761 | must be 1..=10485760
+kinesis | maxShardRecordsPerSec | 0 | must be 1..=1000000
+kinesis | maxShardBytesPerSec | 1073741825 | must be 1..=1073741824
 credentials | type | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
 static | accessKeyId | "" | must be one line of text
 static | secretAccessKey | 5 | must be a string

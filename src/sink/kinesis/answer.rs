@@ -1,13 +1,17 @@
 //! What the service answered, and what that means.
 //!
-//! An answer counts only when it is complete and agrees with itself: JSON to its end, as many entries as
-//! were sent, a sequence number or an error in each, and as many errors as it says. Anything else, whatever
-//! its status, says nothing: the records are sent again.
+//! An answer counts only when it is complete and agrees with itself: JSON or CBOR to its end, as many
+//! entries as were sent, a sequence number or an error in each, and as many errors as it says. Anything
+//! else, whatever its status, says nothing: the records are sent again.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
+use super::body::Encoding;
+use super::cbor;
 use crate::counters::cut;
 use crate::sink::Link;
 
@@ -134,8 +138,15 @@ pub fn kind(status: u16, name: &str) -> Kind {
 }
 
 /// The name and the text of an error, from its body.
-pub fn error_of(body: &[u8], type_header: &str) -> (String, String) {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+pub fn error_of(encoding: Encoding, body: &[u8], type_header: &str) -> (String, String) {
+    // What stands between here and the service says it in JSON, if it does at all.
+    let json = || serde_json::from_slice(body).unwrap_or_default();
+    let value: Value = match encoding {
+        Encoding::Json => json(),
+        Encoding::Cbor => {
+            Value::deserialize(&mut cbor::Reader::new(body)).unwrap_or_else(|_| json())
+        }
+    };
     let text = |names: [&str; 3]| {
         let mut found = names.iter().filter_map(|name| value.get(name)?.as_str());
         found.next().unwrap_or_default()
@@ -168,6 +179,8 @@ pub enum Entry {
 #[derive(Debug, Default)]
 pub struct Entries {
     list: Vec<Entry>,
+    /// The shards that the entries name.
+    shards: Vec<Option<u64>>,
     /// What the first error of each answer said.
     error: String,
 }
@@ -178,6 +191,12 @@ impl Entries {
         &self.list
     }
 
+    /// The numbers of the shards that the entries name, in the same order: those where records went, and
+    /// those that have no room for them.
+    pub fn shards(&self) -> &[Option<u64>] {
+        &self.shards
+    }
+
     /// What the first error said.
     pub fn error(&self) -> &str {
         &self.error
@@ -185,14 +204,26 @@ impl Entries {
 
     /// Reads the answer to a request of `count` records; else says what is wrong with it. Allocates
     /// nothing for a record, once it has had as many.
-    pub fn read(&mut self, body: &[u8], count: usize) -> Result<(), String> {
+    pub fn read(&mut self, encoding: Encoding, body: &[u8], count: usize) -> Result<(), String> {
         self.list.clear();
+        self.shards.clear();
         self.error.clear();
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let found = Whole(self).deserialize(&mut json);
-        let (found, failed) = found
-            .and_then(|found| json.end().map(|()| found))
-            .map_err(|error| format!("the answer cannot be read: {error}"))?;
+        let found = match encoding {
+            Encoding::Json => {
+                let mut json = serde_json::Deserializer::from_slice(body);
+                let found = Whole(self).deserialize(&mut json);
+                let whole = found.and_then(|found| json.end().map(|()| found));
+                whole.map_err(|error| error.to_string())
+            }
+            Encoding::Cbor => {
+                let mut cbor = cbor::Reader::new(body);
+                let found = Whole(self).deserialize(&mut cbor);
+                let whole = found.and_then(|found| cbor.end().map(|()| found));
+                whole.map_err(|error| error.to_string())
+            }
+        };
+        let (found, failed) =
+            found.map_err(|error| format!("the answer cannot be read: {error}"))?;
         let errors = self.list.iter().filter(|entry| **entry != Entry::Accepted);
         let errors = errors.count() as u64;
         match (found, failed) {
@@ -268,8 +299,9 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(entry) = seq.next_element_seed(One(&mut self.0.error))? {
+        while let Some((entry, shard)) = seq.next_element_seed(One(&mut self.0.error))? {
             self.0.list.push(entry);
+            self.0.shards.push(shard);
         }
         Ok(())
     }
@@ -278,23 +310,23 @@ impl<'de> Visitor<'de> for List<'_> {
 struct One<'a>(&'a mut String);
 
 impl<'de> DeserializeSeed<'de> for One<'_> {
-    type Value = Entry;
+    type Value = (Entry, Option<u64>);
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Entry, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for One<'_> {
-    type Value = Entry;
+    type Value = (Entry, Option<u64>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         use serde::de::Error;
-        let (mut has_number, mut failed) = (false, None);
+        let (mut has_number, mut failed, mut shard) = (false, None, None);
         let is_first = self.0.is_empty();
         let mut message = String::new();
         while let Some(name) = map.next_key_seed(Word)? {
@@ -307,8 +339,10 @@ impl<'de> Visitor<'de> for One<'_> {
                         failed = Some(kind);
                     }
                 }
-                Name::ErrorMessage if is_first => {
-                    map.next_value_seed(Code(Some(&mut message)))?;
+                Name::ShardId => shard = map.next_value_seed(Shard(None))?.or(shard),
+                Name::ErrorMessage => {
+                    let copy = is_first.then_some(&mut message);
+                    shard = map.next_value_seed(Shard(copy))?.or(shard);
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -320,8 +354,8 @@ impl<'de> Visitor<'de> for One<'_> {
             self.0.push_str(&message);
         }
         match (has_number, failed) {
-            (true, None) => Ok(Entry::Accepted),
-            (false, Some(kind)) => Ok(Entry::Failed(kind)),
+            (true, None) => Ok((Entry::Accepted, shard)),
+            (false, Some(kind)) => Ok((Entry::Failed(kind), shard)),
             (true, Some(_)) => Err(A::Error::custom("an entry has a number and an error")),
             (false, None) => Err(A::Error::custom("an entry has neither number nor error")),
         }
@@ -332,6 +366,7 @@ enum Name {
     Records,
     FailedRecordCount,
     SequenceNumber,
+    ShardId,
     ErrorCode,
     ErrorMessage,
     Other,
@@ -360,6 +395,7 @@ impl Visitor<'_> for Word {
             "Records" => Name::Records,
             "FailedRecordCount" => Name::FailedRecordCount,
             "SequenceNumber" => Name::SequenceNumber,
+            "ShardId" => Name::ShardId,
             "ErrorCode" => Name::ErrorCode,
             "ErrorMessage" => Name::ErrorMessage,
             _ => Name::Other,
@@ -391,6 +427,38 @@ impl Visitor<'_> for Filled {
 
     fn visit_unit<E>(self) -> Result<bool, E> {
         Ok(false)
+    }
+}
+
+/// A text that is copied where somebody wants it, and the shard that it names.
+struct Shard<'a>(Option<&'a mut String>);
+
+impl<'de> DeserializeSeed<'de> for Shard<'_> {
+    type Value = Option<u64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<u64>, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Shard<'_> {
+    type Value = Option<u64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or null")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<u64>, E> {
+        if let Some(copy) = self.0 {
+            copy.push_str(cut(text, 120));
+        }
+        let (_, number) = text.split_once("shardId-").unwrap_or_default();
+        let end = number.find(|c: char| !c.is_ascii_digit());
+        Ok(number[..end.unwrap_or(number.len())].parse().ok())
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<u64>, E> {
+        Ok(None)
     }
 }
 

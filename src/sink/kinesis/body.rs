@@ -1,10 +1,11 @@
-//! The body of a request: JSON, in one buffer that is used again.
+//! The body of a request: JSON or CBOR, in one buffer that is used again.
 //!
 //! ```text
 //!  {"StreamName":"…","Records":[{"Data":"<base64>","PartitionKey":"pump-7"},{…}]}
 //! ```
 //!
-//! The service counts the bytes of a record's key and of its data before base64. A key must be 1 to 256
+//! In CBOR data are bytes, and the array has a mark at its end. The service counts the bytes of a record's
+//! key and of its data before base64. A key must be 1 to 256
 //! characters; one that is not is mapped, the same each time: bytes that are not text to their digits, what
 //! is too long to a checksum, and no key at all to the record's offset, so that such records spread.
 
@@ -12,14 +13,39 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use heapless::String as Short;
 
+use md5::{Digest, Md5};
+
+use super::cbor;
+use crate::record::RecordView;
+
 /// The most characters of a key.
 const KEY_CHARS_MAX: usize = 256;
 /// The longest key that is made here, in bytes: `hex:` and digits.
 const MAPPED_LEN_MAX: usize = KEY_CHARS_MAX;
-/// What stands around a record's data and key.
-const FRAME_LEN: usize = r#"{"Data":"","PartitionKey":""},"#.len();
+/// What stands around a record's data and keys, in JSON, which is the longer one.
+const FRAME_LEN: usize = r#"{"Data":"","PartitionKey":"","ExplicitHashKey":""},"#.len() + 39;
 /// A byte of a key takes so many at most: `\u0000`.
 const ESCAPED_LEN_MAX: usize = 6;
+
+/// How requests and answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// Text, with data as base64.
+    #[default]
+    Json,
+    /// RFC 8949, with data as they are.
+    Cbor,
+}
+
+impl Encoding {
+    /// As the service calls it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/x-amz-json-1.1",
+            Self::Cbor => "application/x-amz-cbor-1.1",
+        }
+    }
+}
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +73,7 @@ pub enum Added {
 /// Collects records.
 #[derive(Debug)]
 pub struct Body {
+    encoding: Encoding,
     bounds: Bounds,
     /// What each body begins with.
     head: Vec<u8>,
@@ -59,13 +86,16 @@ pub struct Body {
 
 /// A key as the service takes it.
 #[allow(clippy::large_enum_variant)] // it lives on the stack, for one record
-enum Key<'a> {
+pub enum Key<'a> {
+    /// It is taken as it is.
     Own(&'a str),
+    /// It is not, and this is sent instead.
     Mapped(Short<MAPPED_LEN_MAX>),
 }
 
 impl Key<'_> {
-    fn text(&self) -> &str {
+    /// What is sent.
+    pub fn text(&self) -> &str {
         match self {
             Key::Own(text) => text,
             Key::Mapped(text) => text,
@@ -75,11 +105,24 @@ impl Key<'_> {
 
 impl Body {
     /// For requests to a stream. Takes no memory for records yet.
-    pub fn new(stream_name: &str, bounds: Bounds) -> Self {
-        let mut head = br#"{"StreamName":"#.to_vec();
-        push_string(&mut head, stream_name);
-        head.extend_from_slice(br#","Records":["#);
+    pub fn new(stream_name: &str, encoding: Encoding, bounds: Bounds) -> Self {
+        let mut head = Vec::new();
+        match encoding {
+            Encoding::Json => {
+                head.extend_from_slice(br#"{"StreamName":"#);
+                push_string(&mut head, stream_name);
+                head.extend_from_slice(br#","Records":["#);
+            }
+            Encoding::Cbor => {
+                cbor::push_map(&mut head, 2);
+                cbor::push_text(&mut head, "StreamName");
+                cbor::push_text(&mut head, stream_name);
+                cbor::push_text(&mut head, "Records");
+                head.push(cbor::ARRAY);
+            }
+        }
         Self {
+            encoding,
             bounds,
             head,
             bytes: Vec::new(),
@@ -90,9 +133,13 @@ impl Body {
     }
 
     /// The most bytes that a body of such bounds has.
-    pub fn size_max(bounds: Bounds) -> usize {
+    pub fn size_max(encoding: Encoding, bounds: Bounds) -> usize {
+        let data = match encoding {
+            Encoding::Json => bounds.bytes_max / 3 * 4,
+            Encoding::Cbor => bounds.bytes_max,
+        };
         // Escapes are not counted: a key full of control characters makes the buffer grow.
-        bounds.bytes_max / 3 * 4 + bounds.records_max * (FRAME_LEN + 4) + 1024
+        data + bounds.records_max * (FRAME_LEN + 4) + 1024
     }
 
     /// Begins anew.
@@ -112,28 +159,67 @@ impl Body {
         if self.records == self.bounds.records_max || self.len + len > self.bounds.bytes_max {
             return Added::NextTime;
         }
-        if let Key::Mapped(_) = key {
-            self.mapped += 1;
-        }
-        let room = FRAME_LEN + data.len().div_ceil(3) * 4 + key.text().len() * ESCAPED_LEN_MAX;
-        self.bytes.reserve(room);
-        if self.records > 0 {
-            self.bytes.push(b',');
-        }
-        self.bytes.extend_from_slice(br#"{"Data":""#);
-        push_base64(&mut self.bytes, data);
-        self.bytes.extend_from_slice(br#"","PartitionKey":"#);
-        push_string(&mut self.bytes, key.text());
-        self.bytes.push(b'}');
-        self.records += 1;
-        self.len += len;
+        self.note(&key);
+        self.push(key.text(), None, data);
         Added::Here
+    }
+
+    fn note(&mut self, key: &Key<'_>) {
+        self.mapped += u64::from(matches!(key, Key::Mapped(_)));
+    }
+
+    /// A record goes along in another one; its key counts if it is mapped.
+    pub fn note_key(&mut self, record: &RecordView<'_>) {
+        self.note(&map_key(record.offset, record.key));
+    }
+
+    /// Adds a record, whatever the bounds say.
+    pub fn push(&mut self, key: &str, hash_key: Option<&str>, data: &[u8]) {
+        let room = FRAME_LEN + data.len().div_ceil(3) * 4 + key.len() * ESCAPED_LEN_MAX;
+        self.bytes.reserve(room);
+        match self.encoding {
+            Encoding::Json => {
+                if self.records > 0 {
+                    self.bytes.push(b',');
+                }
+                self.bytes.extend_from_slice(br#"{"Data":""#);
+                push_base64(&mut self.bytes, data);
+                self.bytes.extend_from_slice(br#"","PartitionKey":"#);
+                push_string(&mut self.bytes, key);
+                if let Some(hash_key) = hash_key {
+                    self.bytes.extend_from_slice(br#","ExplicitHashKey":"#);
+                    push_string(&mut self.bytes, hash_key);
+                }
+                self.bytes.push(b'}');
+            }
+            Encoding::Cbor => {
+                cbor::push_map(&mut self.bytes, 2 + usize::from(hash_key.is_some()));
+                cbor::push_text(&mut self.bytes, "Data");
+                cbor::push_bytes(&mut self.bytes, data);
+                cbor::push_text(&mut self.bytes, "PartitionKey");
+                cbor::push_text(&mut self.bytes, key);
+                if let Some(hash_key) = hash_key {
+                    cbor::push_text(&mut self.bytes, "ExplicitHashKey");
+                    cbor::push_text(&mut self.bytes, hash_key);
+                }
+            }
+        }
+        self.records += 1;
+        self.len += key.len() + data.len();
     }
 
     /// The whole body. Nothing is added to it any more.
     pub fn finish(&mut self) -> &[u8] {
-        self.bytes.extend_from_slice(b"]}");
+        match self.encoding {
+            Encoding::Json => self.bytes.extend_from_slice(b"]}"),
+            Encoding::Cbor => self.bytes.push(cbor::END),
+        }
         &self.bytes
+    }
+
+    /// How many records are in it.
+    pub fn records(&self) -> usize {
+        self.records
     }
 
     /// How many keys were mapped since the last time.
@@ -154,7 +240,13 @@ fn push_string(bytes: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(bytes, text);
 }
 
-fn map_key(offset: u64, key: &[u8]) -> Key<'_> {
+/// What the service finds a record's shard by.
+pub fn digest_of(offset: u64, key: &[u8]) -> u128 {
+    u128::from_be_bytes(Md5::digest(map_key(offset, key).text().as_bytes()).into())
+}
+
+/// A key as the service takes it.
+pub fn map_key(offset: u64, key: &[u8]) -> Key<'_> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let text = std::str::from_utf8(key).ok();
     if let Some(text) = text
@@ -217,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_body_is_what_the_service_documents() {
-        let mut body = Body::new("tele\"metry", BOUNDS);
+        let mut body = Body::new("tele\"metry", Encoding::Json, BOUNDS);
         body.clear();
         assert_eq!(body.add(0, b"pump-7", b"\xffab"), Added::Here);
         assert_eq!(body.add(1, "ä\n".as_bytes(), b""), Added::Here);
@@ -233,10 +325,24 @@ mod tests {
         assert_eq!(text(&mut body), expected);
     }
 
+    #[test]
+    fn a_body_of_cbor_has_the_same_in_it() {
+        let mut body = Body::new("s", Encoding::Cbor, BOUNDS);
+        body.clear();
+        assert_eq!(body.add(0, b"k", b"\xffab"), Added::Here);
+        body.push("k", Some("12"), b"");
+        let expected = [
+            &b"\xa2\x6aStreamName\x61s\x67Records\x9f"[..],
+            b"\xa2\x64Data\x43\xffab\x6cPartitionKey\x61k",
+            b"\xa3\x64Data\x40\x6cPartitionKey\x61k\x6fExplicitHashKey\x6212\xff",
+        ];
+        assert_eq!(body.finish(), expected.concat());
+    }
+
     /// `G-039`, `L-93`, `L-96`: count, bytes and the longest record, each at its exact edge.
     #[test]
     fn a_request_keeps_its_bounds_to_the_byte() {
-        let mut body = Body::new("s", BOUNDS);
+        let mut body = Body::new("s", Encoding::Json, BOUNDS);
         body.clear();
         assert_eq!(body.add(0, b"k", &[0; 59]), Added::Here); // 60 of 60
         assert_eq!(body.add(1, b"k", &[0; 60]), Added::Never);
@@ -250,6 +356,7 @@ mod tests {
         // What is longer than a request, although a record may be: never.
         let mut body = Body::new(
             "s",
+            Encoding::Json,
             Bounds {
                 record_bytes_max: 200,
                 ..BOUNDS
@@ -276,7 +383,7 @@ mod tests {
                 bytes_max: 1 + random(300),
                 record_bytes_max: 1 + random(150),
             };
-            let mut body = Body::new("s", bounds);
+            let mut body = Body::new("s", Encoding::Json, bounds);
             body.clear();
             let (mut records, mut bytes) = (0, 0);
             for offset in 0..100 {
@@ -314,7 +421,7 @@ mod tests {
         assert_eq!(fnv(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
         assert_eq!(key(b""), key(b""));
         assert_ne!(map_key(8, b"").text(), key(b""));
-        let mut body = Body::new("s", BOUNDS);
+        let mut body = Body::new("s", Encoding::Json, BOUNDS);
         body.clear();
         body.add(0, b"", b"");
         body.add(1, b"k", b"");

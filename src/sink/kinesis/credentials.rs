@@ -38,8 +38,9 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 /// So often files are looked into again.
 const FILE_EVERY: Duration = Duration::from_secs(10);
 
-/// Variables of the environment that say something about credentials, and whether they are secret.
-pub const VARIABLES: [(&str, bool); 15] = [
+/// Variables of the environment that say something about credentials and the way to the service, and
+/// whether they are secret: a proxy's address may have a password.
+pub const VARIABLES: [(&str, bool); 21] = [
     ("AWS_ACCESS_KEY_ID", true),
     ("AWS_SECRET_ACCESS_KEY", true),
     ("AWS_SESSION_TOKEN", true),
@@ -55,6 +56,12 @@ pub const VARIABLES: [(&str, bool); 15] = [
     ("AWS_EC2_METADATA_SERVICE_ENDPOINT", false),
     ("AWS_REGION", false),
     ("AWS_DEFAULT_REGION", false),
+    ("https_proxy", true),
+    ("HTTPS_PROXY", true),
+    ("all_proxy", true),
+    ("ALL_PROXY", true),
+    ("no_proxy", false),
+    ("NO_PROXY", false),
 ];
 
 /// What the environment says, as it was when the configuration was read.
@@ -194,6 +201,8 @@ pub struct Provider {
     time: Arc<Time>,
     timeout: Duration,
     connect_timeout: Duration,
+    /// To what is not of this machine.
+    proxy: Option<Text>,
     state: Mutex<State>,
 }
 
@@ -218,6 +227,7 @@ impl Provider {
         time: Arc<Time>,
         timeout: Duration,
         connect_timeout: Duration,
+        proxy: Option<Text>,
     ) -> Self {
         Self {
             source,
@@ -226,6 +236,7 @@ impl Provider {
             time,
             timeout,
             connect_timeout,
+            proxy,
             state: Mutex::new(State {
                 current: None,
                 renew_at: Mono(0),

@@ -12,8 +12,9 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, ProxyProtocol};
 
+use super::credentials::Environment;
 use super::time::{Dated, Time, http_date_ms};
 use super::tls::Tls;
 use crate::clock::Clock;
@@ -29,8 +30,6 @@ pub struct Settings<'a> {
     pub identity: Option<(&'a str, &'a str)>,
     /// By way of this proxy.
     pub proxy: Option<&'a str>,
-    /// Where none is named, the one that the environment names.
-    pub proxy_of_environment: bool,
     /// The longest that connecting takes.
     pub connect_timeout: Duration,
     /// Connections that are kept.
@@ -79,8 +78,7 @@ impl Client {
             time,
         )?;
         let proxy = match settings.proxy {
-            Some(proxy) => Some(Proxy::new(proxy).map_err(|_| "proxy: not a proxy".to_owned())?),
-            None if settings.proxy_of_environment => Proxy::try_from_env(),
+            Some(proxy) => Some(to_proxy(proxy).ok_or("not a proxy of http or https")?),
             None => None,
         };
         let config = Agent::config_builder()
@@ -210,9 +208,117 @@ pub fn check_address(text: &str) -> Result<(), &'static str> {
 
 /// Whether a proxy can be asked; else what it must be.
 pub fn check_proxy(text: &str) -> Result<(), &'static str> {
-    let is_known = text.starts_with("http://") || text.starts_with("https://");
-    match Proxy::new(text) {
-        Ok(_) if is_known => Ok(()),
-        _ => Err("must be an address: http://host:port"),
+    match text.contains("://") && to_proxy(text).is_some() {
+        true => Ok(()),
+        false => Err("must be an address: http://host:port"),
+    }
+}
+
+fn to_proxy(text: &str) -> Option<Proxy> {
+    let proxy = Proxy::new(text).ok()?;
+    let is_known = matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
+    is_known.then_some(proxy)
+}
+
+/// The proxy that the environment names for an address. Nobody asks one for what is not https but by
+/// saying so.
+pub fn proxy_of<'a>(environment: &'a Environment, address: &str) -> Option<&'a str> {
+    let uri: Uri = address.parse().ok()?;
+    let host = uri.host().filter(|_| uri.scheme_str() == Some("https"))?;
+    let first = |names: &[&str]| {
+        let mut set = names.iter().filter_map(|name| environment.get(name));
+        set.find(|text| !text.is_empty())
+    };
+    let without = first(&NO_PROXY).unwrap_or_default();
+    first(&PROXY).filter(|_| !is_listed(without, host, uri.port_u16().unwrap_or(443)))
+}
+
+/// Variables that name a proxy, the first that is set.
+const PROXY: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+/// And those that name hosts which are asked without it.
+const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// Whether a host, or a domain that it is in, is in a list; perhaps with its port.
+fn is_listed(list: &str, host: &str, port: u16) -> bool {
+    let mut entries = list.split([',', ' ']);
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .as_bytes();
+    entries.any(|entry| {
+        let name = match entry.rsplit_once(':') {
+            Some((name, text)) if text.parse() == Ok(port) => name,
+            _ => entry,
+        };
+        let name = name.trim_start_matches('*').trim_start_matches('.');
+        let name = name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .as_bytes();
+        let Some(start) = host.len().checked_sub(name.len()) else {
+            return false;
+        };
+        let is_whole = start == 0 || host[start - 1] == b'.';
+        entry == "*" || !name.is_empty() && is_whole && host[start..].eq_ignore_ascii_case(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::text::Text;
+
+    /// As other tools read these variables: https only, small letters first, hosts and domains left out.
+    #[test]
+    fn the_environment_names_a_proxy_and_whom_it_is_not_for() {
+        let of = |variables: &[(&'static str, &str)], address| {
+            let set = variables
+                .iter()
+                .map(|(name, text)| (*name, Text::open(*text)));
+            let environment = Environment(set.collect());
+            proxy_of(&environment, address).map(str::to_owned)
+        };
+        const HOST: &str = "https://kinesis.eu-west-1.amazonaws.com/";
+        let (one, two) = (
+            ("https_proxy", "http://one:1"),
+            ("HTTPS_PROXY", "http://two:2"),
+        );
+        assert_eq!(of(&[], HOST), None);
+        assert_eq!(of(&[two, one], HOST).unwrap(), "http://one:1");
+        assert_eq!(
+            of(&[("https_proxy", ""), two], HOST).unwrap(),
+            "http://two:2"
+        );
+        assert_eq!(of(&[("ALL_PROXY", "three:3")], HOST).unwrap(), "three:3");
+        assert_eq!(of(&[one], "http://kinesis.local/"), None);
+        for (list, is_left_out) in [
+            ("*", true),
+            ("kinesis.eu-west-1.amazonaws.com", true),
+            ("KINESIS.eu-west-1.amazonaws.com:443", true),
+            ("kinesis.eu-west-1.amazonaws.com:8443", false),
+            ("localhost, amazonaws.com", true),
+            (".amazonaws.com", true),
+            ("*.amazonaws.com", true),
+            ("zonaws.com", false),
+            ("amazonaws.com.cn", false),
+            ("", false),
+            (",.,", false),
+        ] {
+            let found = of(&[one, ("no_proxy", list)], HOST);
+            assert_eq!(found.is_none(), is_left_out, "{list}");
+        }
+        assert_eq!(
+            of(&[one, ("NO_PROXY", "127.0.0.1,::1")], "https://[::1]:9/"),
+            None
+        );
+        for (text, is_one) in [
+            ("http://proxy:3128", true),
+            ("https://me:secret@proxy", true),
+            ("proxy:3128", true),
+            ("socks5://proxy", false),
+            ("", false),
+        ] {
+            assert_eq!(to_proxy(text).is_some(), is_one, "{text}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::profile::{Section, section};
 use super::{Credentials, Environment, Failure, Fetched, Life, Provider, Source};
-use crate::sink::kinesis::http::{Client, Method, Reply, Settings};
+use crate::sink::kinesis::http::{Client, Method, Reply, Settings, proxy_of};
 use crate::sink::kinesis::time::iso_date_ms;
 use crate::sink::text::Text;
 use crate::storage::read_text;
@@ -41,6 +41,7 @@ impl Provider {
         };
         match &self.source {
             Source::Iot {
+                endpoint,
                 certificate_file,
                 key_file,
                 ca_file,
@@ -48,7 +49,9 @@ impl Provider {
             } => {
                 settings.identity = Some((certificate_file.reveal(), key_file.reveal()));
                 settings.ca_file = ca_file.as_ref().map(Text::reveal);
-                settings.proxy_of_environment = true;
+                let address = format!("https://{}/", endpoint.reveal());
+                let named = self.proxy.as_ref().map(Text::reveal);
+                settings.proxy = named.or_else(|| proxy_of(&self.environment, &address));
             }
             _ => settings.connect_timeout = INSTANCE_TIMEOUT,
         }
@@ -146,18 +149,7 @@ impl Provider {
 
     fn container(&self, client: &Client) -> Result<Fetched, Failure> {
         let environment = &self.environment;
-        let uri = match (
-            environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
-            environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        ) {
-            (Some(path), _) => format!("{CONTAINER}{path}"),
-            (None, Some(uri)) if is_near(uri) => uri.to_owned(),
-            (None, Some(_)) => {
-                let text = "the container's endpoint is neither https nor of this machine";
-                return Err(Failure::auth(text));
-            }
-            (None, None) => return Err(Failure::auth("no container's endpoint is named")),
-        };
+        let uri = container_uri(environment)?;
         let token = match environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
             Some(path) => {
                 let text = read_text(Path::new(path), LEN_MAX as u64);
@@ -361,6 +353,21 @@ fn answered(who: &str, reply: &Reply) -> Result<(), Failure> {
     }
 }
 
+/// Where the container's environment says to ask.
+fn container_uri(environment: &Environment) -> Result<String, Failure> {
+    match (
+        environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+        environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    ) {
+        (Some(path), _) => Ok(format!("{CONTAINER}{path}")),
+        (None, Some(uri)) if is_near(uri) => Ok(uri.to_owned()),
+        (None, Some(_)) => Err(Failure::auth(
+            "the container's endpoint is neither https nor of this machine",
+        )),
+        (None, None) => Err(Failure::auth("no container's endpoint is named")),
+    }
+}
+
 /// Whether secrets may be had from there: in private, or from this machine.
 fn is_near(uri: &str) -> bool {
     if uri.starts_with("https://") {
@@ -388,6 +395,29 @@ fn is_near(uri: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `G-038`: a path is the container agent's; a whole address must be near; the path comes first.
+    #[test]
+    fn a_container_is_asked_where_its_environment_says() {
+        const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+        const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+        let of = |variables: &[(&'static str, &str)]| {
+            let set = variables
+                .iter()
+                .map(|(name, text)| (*name, Text::open(*text)));
+            container_uri(&Environment(set.collect())).map_err(|failure| failure.text)
+        };
+        let path = "http://169.254.170.2/v2/credentials/7".to_owned();
+        let near = "http://127.0.0.1:8080/creds".to_owned();
+        assert_eq!(of(&[(RELATIVE, "/v2/credentials/7")]), Ok(path.clone()));
+        assert_eq!(of(&[(FULL, &near)]), Ok(near.clone()));
+        assert_eq!(
+            of(&[(FULL, &near), (RELATIVE, "/v2/credentials/7")]),
+            Ok(path)
+        );
+        of(&[(FULL, "http://192.0.2.7/creds")]).unwrap_err();
+        of(&[]).unwrap_err();
+    }
 
     #[test]
     fn tokens_go_to_this_machine_or_in_private() {
