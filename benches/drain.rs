@@ -3,8 +3,7 @@
 //!
 //! The floor, in the same run: the framed bytes lie in memory; each record's checksum is computed and the
 //! record copied, and as many durable checkpoints are written. The floor from the file, too: the same bytes
-//! read through the page cache first, 64 KiB at a time. What reading alone takes, as `verify` does it, is
-//! compared with reading the same pages and computing a checksum of each.
+//! read through the page cache first, 64 KiB at a time.
 //!
 //! The drain begins before the store is opened. It is counted until the sink has all records, and until the
 //! engine is closed: then the last checkpoint is durable, and the segments are removed, which takes longer.
@@ -21,10 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay::clock::System;
-use forebay::log::{BatchBuffer, Ended, View};
 use forebay::sink::{Answer, Batch, Blocking, BlockingSink, Limits};
-use forebay::storage::Real;
 use forebay::{Config, Engine};
 
 const KEY: [u8; 16] = [7; 16];
@@ -115,42 +111,6 @@ fn floors(path: &Path, payload_len: usize, count: u64, checkpoints: u64) -> [f64
     [from_memory, start.elapsed().as_secs_f64()]
 }
 
-/// Reads all of a store as `verify` does; and its pages, with a checksum of each.
-fn verify(path: &Path, count: u64) -> [f64; 2] {
-    let path = path.join("data/bench");
-    let view = View::open(&path, Arc::new(Real), Arc::new(System::new())).unwrap();
-    let start = Instant::now();
-    let mut reader = view.reader().unwrap();
-    let mut batch = BatchBuffer::new(10_000, 1 << 20, 1 << 20).unwrap();
-    let (mut next, mut records) = (0, 0);
-    while records < count {
-        batch.clear();
-        let (ended, after) = reader.read(next, u64::MAX, &mut batch).unwrap();
-        assert!(!matches!(ended, Ended::Gap(_)) && after > next);
-        records += batch.entries().len() as u64;
-        next = after;
-    }
-    let ours = start.elapsed().as_secs_f64();
-    let start = Instant::now();
-    let mut buffer = vec![0u8; READ];
-    for segment in &view.summary().segments {
-        let name = path.join(format!("segment-{:06}", segment.number));
-        let file = File::open(name).unwrap();
-        let mut position = 0;
-        loop {
-            let len = file.read_at(&mut buffer, position).unwrap();
-            if len == 0 || buffer[..len].iter().all(|byte| *byte == 0) {
-                break; // behind the last page that was written
-            }
-            for page in buffer[..len].chunks_exact(PAGE) {
-                black_box(crc32fast::hash(page));
-            }
-            position += len as u64;
-        }
-    }
-    [ours, start.elapsed().as_secs_f64()]
-}
-
 /// Seconds until the sink has all records, and until the engine is closed; and bytes written.
 fn drain(path: &Path, count: u64, batch: u32) -> ([f64; 2], u64) {
     let taken = Arc::new(AtomicU64::new(0));
@@ -181,7 +141,6 @@ fn main() {
         for round in 0..5 {
             let path = path.join(format!("{payload_len}-{batch}-{round}"));
             let count = fill(&path, payload_len, mib);
-            let [reader, pages] = verify(&path, count);
             let ([delivered, time], bytes) = drain(&path, count, batch);
             written = bytes;
             let ([_, idle], _) = drain(&path, 0, batch);
@@ -196,13 +155,10 @@ fn main() {
                 nanos(file),
                 (time - delivered) * 1e3,
                 idle * 1e3,
-                nanos(reader),
-                nanos(pages),
-                pages / reader,
             ]);
             let _ = std::fs::remove_dir_all(&path);
         }
-        let medians: [f64; 11] = std::array::from_fn(|of| {
+        let medians: [f64; 8] = std::array::from_fn(|of| {
             let mut values: Vec<f64> = rounds.iter().map(|round| round[of]).collect();
             values.sort_by(f64::total_cmp);
             values[values.len() / 2]
@@ -216,9 +172,6 @@ fn main() {
             file,
             closing,
             idle,
-            reader,
-            pages,
-            of_pages,
         ] = medians;
         println!(
             "16 + {payload_len} B, batches of {batch}: {written} bytes written, {:.2} million records/s, \
@@ -229,10 +182,6 @@ fn main() {
         println!(
             "    ns a record: {time:.0}, {memory:.0} and {file:.0}; closing takes {closing:.1} ms more, \
              opening and closing with nothing to drain {idle:.1} ms"
-        );
-        println!(
-            "    verify: {reader:.0} ns a record, {of_pages:.2} of reading pages with a checksum of each \
-             ({pages:.0} ns)"
         );
     }
     let _ = std::fs::remove_dir_all(&path);

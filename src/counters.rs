@@ -22,6 +22,7 @@ use crate::storage::Memory;
 
 mod cursor;
 mod faults;
+pub mod sequence;
 mod stats;
 
 pub use cursor::{CursorBoard, cut};

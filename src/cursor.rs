@@ -235,7 +235,7 @@ impl Cursor {
 
     fn publish(&self) {
         self.board.cursor(self.index).set_place(&self.place);
-        if self.shared.move_cursor() {
+        if self.shared.cursor_moved.raise() {
             self.syncer.wake();
         }
     }

@@ -36,22 +36,20 @@
 //! looks at [`Ring::released`], tries, and waits there for it to move.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::record::Record;
 use crate::storage::Memory;
+use crate::watermark::order::{self, Spot};
 use crate::watermark::seam::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::watermark::{Waker, Watermark};
 
 mod batch;
 mod cells;
 mod consumer;
-pub mod order;
 pub mod remains;
 
 use cells::Cells;
 pub use consumer::{Consumer, Taken};
-use order::Spot;
 pub use remains::{Left, Remains};
 
 /// The smallest and the largest ring, in bytes. The model's rings are far smaller, to be checked at all.

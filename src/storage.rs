@@ -149,7 +149,8 @@ pub trait File: Send + Sync {
     /// Whether another process has taken the file. Takes nothing, so any number may ask at once.
     fn is_locked(&self) -> io::Result<bool>;
 
-    /// Maps `len` bytes from `position` on for writing.
+    /// Maps `len` bytes from `position` on for writing. An error where a store into what is allocated may
+    /// find no room, and would be a signal: on file systems that copy what is written again.
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>>;
 }
 

@@ -221,13 +221,13 @@ impl Stream {
             self.is_closed = true;
             return Ok(());
         }
-        let is_moved = self.log.shared().cursor_moved() || self.log.is_mark_moved();
+        let is_moved = self.log.shared().cursor_moved.is_up() || self.log.is_mark_moved();
         if is_moved && self.checkpoint_due == Mono::NEVER {
             self.checkpoint_due = now.plus(self.options.checkpoint_interval);
         }
         if now >= self.checkpoint_due {
             self.checkpoint_due = Mono::NEVER;
-            self.log.shared().take_cursor_moved();
+            self.log.shared().cursor_moved.take();
             self.log.checkpoint()?;
         }
         Ok(())

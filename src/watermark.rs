@@ -1,11 +1,13 @@
-//! A number that only grows, shared and waitable; and the two ways in which threads wake each other.
+//! What threads tell each other: a number that only grows and can be waited for, a flag, and wake-ups.
 //!
 //! ```text
 //!  syncer ── advance ──▶ Watermark ──▶ callers of flush and append_durable wait in it
 //!     └───── wake ─────▶ Waker ──────▶ an exporter parked on it looks again
+//!                        Flag ◀─────── an exporter raises it, and wakes the syncer if it was down
 //! ```
 //!
-//! **Threads.** One thread advances a watermark, any number read it without a lock and wait for it.
+//! **Threads.** One thread advances a watermark, any number read it without a lock and wait for it. Any
+//! number raise a flag, one takes it down.
 //! A [`Waker`] belongs to one thread that parks; anybody may wake it. A wake that comes while the
 //! thread is busy is kept, so looking for work and then parking loses nothing.
 //!
@@ -13,10 +15,12 @@
 
 use std::time::Duration;
 
+pub mod order;
 pub mod seam;
 
 use crate::clock::{Clock, Mono};
-use seam::{Acquire, AtomicU64, Condvar, Mutex, Release, Thread};
+use order::Spot;
+use seam::{Acquire, AtomicU32, AtomicU64, Condvar, Mutex, Relaxed, Release, Thread};
 
 /// A u64 that only grows.
 ///
@@ -64,17 +68,15 @@ impl Watermark {
     /// Where it stands. Never blocks.
     pub fn get(&self) -> u64 {
         // Acquire: pairs with the store in `advance`, and publishes what its caller did before it.
-        self.value.load(Acquire)
+        self.value.load(order::at(Spot::WatermarkLoad, Acquire))
     }
 
     /// Moves it up to `value` and wakes those who wait for that.
     pub fn advance(&self, value: u64) {
         let state = self.state.lock();
-        assert!(
-            value >= self.value.load(seam::Relaxed),
-            "a watermark only grows"
-        );
-        self.value.store(value, Release);
+        assert!(value >= self.value.load(Relaxed), "a watermark only grows");
+        let release = order::at(Spot::WatermarkStore, Release);
+        self.value.store(value, release);
         drop(state);
         self.changed.notify_all();
     }
@@ -114,6 +116,35 @@ impl Watermark {
             }
             state = self.changed.wait_for(state, left);
         }
+    }
+}
+
+/// Something has changed that one thread is to look at, some time.
+///
+/// Invariant: who takes it down sees all that was changed before it was raised; what is changed later
+/// raises it again.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicU32);
+
+impl Flag {
+    /// Says that something changed. True when the flag was down: then nobody is to look at it yet, and the
+    /// thread has to be woken.
+    pub fn raise(&self) -> bool {
+        // Release: publishes what changed to the swap in `take`.
+        self.0.swap(1, order::at(Spot::FlagRaised, Release)) == 0
+    }
+
+    /// Whether it is up.
+    pub fn is_up(&self) -> bool {
+        // Relaxed: only tells whether to take it down.
+        self.0.load(Relaxed) != 0
+    }
+
+    /// Takes it down, before what changed is looked at.
+    pub fn take(&self) {
+        // Acquire: pairs with `raise`. A swap and no store: it reads what the last `raise` wrote, which was
+        // perhaps told that the flag was up already and wakes nobody.
+        self.0.swap(0, order::at(Spot::FlagTaken, Acquire));
     }
 }
 

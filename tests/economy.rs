@@ -110,7 +110,7 @@ fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
                 position,
                 ..Place::default()
             });
-            syncer.streams()[0].log().shared().move_cursor();
+            syncer.streams()[0].log().shared().cursor_moved.raise();
         }
     }
     let (before, after) = (before.unwrap(), board.snapshot(None, Default::default()));

@@ -1,4 +1,4 @@
-//! The ring's orderings, checked by loom: every interleaving of small programs, and every value that a
+//! The orderings of ring, watermark, wake-ups and published cursors, checked by loom: every interleaving of small programs, and every value that a
 //! load may see. Run by `RUSTFLAGS="--cfg loom" cargo test --release --test ring_loom`.
 //!
 //! Each ordering stronger than relaxed is then taken away in turn, and a model must fail.
@@ -9,13 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use forebay::counters::sequence::{read_under, write_under};
 use forebay::record::Record;
-use forebay::ring::order::{Spot, WEAKENED};
 use forebay::ring::{Asleep, Consumer, Options, Refusal, Ring};
 use forebay::storage::Memory;
+use forebay::watermark::order::{Spot, WEAKENED};
 use forebay::watermark::seam::park;
-use forebay::watermark::{Waited, Waker, Watermark};
-use loom::sync::atomic::AtomicU32;
+use forebay::watermark::{Flag, Waited, Waker, Watermark};
+use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::thread;
 
 fn ring(size: u32, waker: &Arc<Waker>) -> (Arc<Ring>, Consumer) {
@@ -51,8 +52,12 @@ fn take(consumer: &mut Consumer) -> Option<(u64, u8)> {
 }
 
 fn bounded(f: impl Fn() + Sync + Send + 'static) {
+    bounded_by(3, f);
+}
+
+fn bounded_by(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(f);
 }
 
@@ -319,6 +324,142 @@ fn watermark() {
     });
 }
 
+/// Two producers whose records are to be durable, and a syncer that sleeps: it takes both, announces them,
+/// and both hear of it.
+fn two_wait_until_durable() {
+    bounded_by(2, || {
+        let waker = Arc::new(Waker::new());
+        let (ring, mut consumer) = ring(128, &waker);
+        let durable = Arc::new(Watermark::new(0));
+        let wait = |byte| {
+            let (ring, durable) = (Arc::clone(&ring), Arc::clone(&durable));
+            move || {
+                let offset = append(&ring, byte).unwrap();
+                ring.demand(offset + 1);
+                let never = forebay::clock::Mono::NEVER;
+                assert_eq!(durable.wait(offset + 1, &Never, never), Waited::Reached);
+            }
+        };
+        let syncer = {
+            let (waker, durable) = (Arc::clone(&waker), Arc::clone(&durable));
+            thread::spawn(move || {
+                waker.register();
+                let mut end = 0;
+                while end < 2 {
+                    if let Some((offset, _)) = take(&mut consumer) {
+                        consumer.wake_up();
+                        assert_eq!(offset, end);
+                        end += 1;
+                        durable.advance(end);
+                    } else if consumer.fall_asleep(Asleep::Idle, end) {
+                        park(None);
+                    } else {
+                        thread::yield_now(); // claimed and not committed: looks again soon
+                    }
+                }
+            })
+        };
+        let other = thread::spawn(wait(1));
+        wait(2)();
+        other.join().unwrap();
+        syncer.join().unwrap();
+    });
+}
+
+/// Runs a thread that sleeps, and once its waker knows it, another one.
+fn sleeper(waker: &Arc<Waker>, other: impl FnOnce() + 'static, sleeper: impl FnOnce() + 'static) {
+    let waker = Arc::clone(waker);
+    let sleeper = thread::spawn(move || {
+        waker.register();
+        let other = thread::spawn(other);
+        sleeper();
+        other
+    });
+    sleeper.join().unwrap().join().unwrap();
+}
+
+/// An exporter that has nothing to do sleeps, and is got up by what becomes durable.
+fn no_lost_announcement() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let durable = Arc::new(Watermark::new(0));
+        let syncer = {
+            let (waker, durable) = (Arc::clone(&waker), Arc::clone(&durable));
+            move || {
+                for value in 1..=2 {
+                    durable.advance(value);
+                    waker.wake();
+                }
+            }
+        };
+        sleeper(&waker, syncer, move || {
+            while durable.get() < 2 {
+                park(None);
+            }
+        });
+    });
+}
+
+/// A cursor moves twice while the syncer writes its place down: the last place is written in the end, also
+/// when the syncer was not woken for it because the flag was still up. It was taken down by a plain store
+/// once, which did not wait for the place that the raised flag stood for.
+fn no_lost_move() {
+    bounded(|| {
+        let waker = Arc::new(Waker::new());
+        let (flag, place) = (Arc::new(Flag::default()), Arc::new(AtomicU32::new(0)));
+        let exporter = {
+            let (waker, flag, place) = (Arc::clone(&waker), Arc::clone(&flag), Arc::clone(&place));
+            move || {
+                for at in 1..=2 {
+                    place.store(at, Ordering::Relaxed);
+                    if flag.raise() {
+                        waker.wake();
+                    }
+                }
+            }
+        };
+        sleeper(&waker, exporter, move || {
+            let mut written = 0;
+            while written < 2 {
+                if flag.is_up() {
+                    flag.take();
+                    written = place.load(Ordering::Relaxed);
+                } else {
+                    park(None);
+                }
+            }
+        });
+    });
+}
+
+/// Who reads a published cursor while it moves gets it as it was or as it is, never half of each, and does
+/// not see it go back.
+fn published_cursor() {
+    bounded(|| {
+        let words: Arc<[AtomicU64; 3]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let exporter = {
+            let words = Arc::clone(&words);
+            thread::spawn(move || {
+                write_under(&*words, &[1, 1]);
+                write_under(&*words, &[2, 2]);
+            })
+        };
+        let mut last = 0;
+        for _ in 0..2 {
+            let mut values = [0; 2];
+            if read_under(&*words, &mut values).is_some() {
+                assert_eq!(values[0], values[1], "torn");
+                assert!(values[0] >= last, "it went back");
+                last = values[0];
+            }
+        }
+        exporter.join().unwrap();
+        let mut values = [0; 2];
+        assert_eq!(read_under(&*words, &mut values), Some(()));
+        assert_eq!(values, [2, 2]);
+    });
+}
+
 fn all() {
     two_producers();
     reuse();
@@ -330,6 +471,10 @@ fn all() {
     no_lost_wake_up();
     no_lost_demand();
     watermark();
+    two_wait_until_durable();
+    no_lost_announcement();
+    no_lost_move();
+    published_cursor();
 }
 
 /// One test, because the weakened spot is one for the whole process.

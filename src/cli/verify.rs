@@ -1,13 +1,16 @@
 //! `verify`: reads all of a store and says what is damaged.
 
+use std::cmp::Reverse;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 
 use super::{Arguments, Done, Failure, place, print, required, say, view};
 use crate::error::Error;
 use crate::format::{PAGE_SIZE, Reason, SLOT_SIZE};
-use crate::log::{BatchBuffer, Ended, Locator, Summary, View};
+use crate::log::{BatchBuffer, Ended, Locator, Reader, Summary, View};
 use crate::segment::file_name;
 use crate::storage::{Real, Storage};
 use crate::syncer::LETTERS_DIR;
@@ -25,7 +28,10 @@ changes nothing; of a live store it reads what is durable when it starts.
 example: forebay verify /var/lib/forebay/telemetry
 ";
 
-const BATCH_BYTES: usize = 1 << 20;
+/// So many records are gone through between two looks at the progress.
+const BATCH_RECORDS: usize = 10_000;
+/// The most threads that read.
+const THREADS_MAX: usize = 4;
 
 /// What was found in a store.
 #[derive(Default)]
@@ -68,58 +74,163 @@ fn verify_letters(path: &Path) -> Result<Found, Failure> {
     }
 }
 
-fn verify(view: &View) -> Result<Found, Failure> {
-    let failed = |error| Failure::Error(Error::io("read store", error));
-    let mut reader = view.reader().map_err(failed)?;
-    let mut locator = Locator::new(Arc::clone(view.shared())).map_err(failed)?;
-    let mut batch = BatchBuffer::new(10_000, BATCH_BYTES, BATCH_BYTES).map_err(failed)?;
-    let head = view.shared().head();
-    let limit = view.shared().durable.get();
-    let shows_progress = io::stderr().is_terminal();
-    let (mut next, mut records, mut damaged) = (head, 0u64, 0u64);
-    let mut found = Found::default();
-    let mut shown = 0;
-    loop {
-        batch.clear();
-        let read = reader.read(next, limit, &mut batch);
-        records += batch.entries().len() as u64;
-        let (ended, after) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                next = reader.position();
-                let place = place_of(&mut locator, next);
-                found.damage(&format!("a page cannot be read{place}: {error}"));
-                reader.give_up_unreadable();
-                continue;
-            }
-        };
-        next = after;
-        match ended {
-            Ended::Gap(gap) => {
-                let is_damage = matches!(gap.reason, Reason::Damage | Reason::Undecided);
-                let place = match gap.reason {
-                    Reason::Damage => place_of(&mut locator, gap.start),
-                    _ => String::new(),
-                };
-                let (last, reason) = (gap.end - 1, gap.reason.name());
-                let text = format!("missing {} to {last}: {reason}{place}\n", gap.start);
-                found.text.push_str(&text);
-                if is_damage {
-                    damaged += gap.end - gap.start;
-                    found.is_damaged = true;
-                }
-            }
-            Ended::Full => {}
-            Ended::CaughtUp => break,
+/// What is done by as many threads as there are cores: each takes the offsets of a segment at a time.
+struct Work<'a> {
+    view: &'a View,
+    /// From, to; the longest first, so that the threads end together.
+    ranges: Vec<(u64, u64)>,
+    taken: AtomicUsize,
+    /// Offsets that were gone through.
+    done: AtomicU64,
+    shown: AtomicU64,
+    shows_progress: bool,
+}
+
+/// What was found in one of the ranges.
+#[derive(Default)]
+struct Part {
+    from: u64,
+    found: Found,
+    records: u64,
+    damaged: u64,
+}
+
+impl<'a> Work<'a> {
+    fn new(view: &'a View, head: u64, limit: u64) -> Self {
+        let segments = view.shared().segments();
+        let bases = segments.iter().skip(1).map(|segment| segment.base);
+        let inside = bases.filter(|base| (head + 1..limit).contains(base));
+        let mut ends: Vec<u64> = inside.chain([limit]).collect();
+        ends.dedup();
+        let starts = std::iter::once(head).chain(ends.iter().copied());
+        let mut ranges: Vec<_> = starts.zip(ends.iter().copied()).collect();
+        ranges.sort_by_key(|(from, to)| Reverse(to.saturating_sub(*from)));
+        Self {
+            view,
+            ranges,
+            taken: AtomicUsize::new(0),
+            done: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
+            shows_progress: io::stderr().is_terminal(),
         }
-        let share = (next - head) * 100 / (limit - head).max(1);
-        if shows_progress && share > shown {
-            shown = share;
+    }
+
+    /// Takes ranges until none is left.
+    fn run(&self) -> io::Result<Vec<Part>> {
+        let mut reader = self.view.reader()?;
+        let mut locator = Locator::new(Arc::clone(self.view.shared()))?;
+        let mut batch = BatchBuffer::that_counts(BATCH_RECORDS)?;
+        let mut parts = Vec::new();
+        loop {
+            let next = self.taken.fetch_add(1, Ordering::Relaxed);
+            let Some((from, to)) = self.ranges.get(next).copied() else {
+                return Ok(parts);
+            };
+            let mut part = Part {
+                from,
+                ..Part::default()
+            };
+            let mut next = from;
+            while next < to {
+                let before = next;
+                next = part.go_on(next, to, &mut reader, &mut locator, &mut batch);
+                self.advance(next - before);
+            }
+            parts.push(part);
+        }
+    }
+
+    fn advance(&self, count: u64) {
+        if !self.shows_progress {
+            return;
+        }
+        let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
+        let lens = self
+            .ranges
+            .iter()
+            .map(|(from, to)| to.saturating_sub(*from));
+        let all: u64 = lens.sum();
+        let share = done * 100 / all.max(1);
+        if self.shown.fetch_max(share, Ordering::Relaxed) < share {
             say(&format!("\r{share} %"));
         }
     }
-    if shows_progress {
+}
+
+impl Part {
+    /// Reads as much as the batch takes, or up to the next gap. Returns where to go on.
+    fn go_on(
+        &mut self,
+        next: u64,
+        to: u64,
+        reader: &mut Reader,
+        locator: &mut Locator,
+        batch: &mut BatchBuffer,
+    ) -> u64 {
+        batch.clear();
+        let read = reader.read(next, to, batch);
+        self.records += batch.count() as u64;
+        let (ended, after) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let place = place_of(locator, reader.position());
+                self.found
+                    .damage(&format!("a page cannot be read{place}: {error}"));
+                reader.give_up_unreadable();
+                return reader.position();
+            }
+        };
+        let Ended::Gap(gap) = ended else {
+            return match ended {
+                Ended::CaughtUp => to,
+                _ => after,
+            };
+        };
+        // What was dropped meanwhile may reach into the next range.
+        let end = gap.end.min(to);
+        let place = match gap.reason {
+            Reason::Damage => place_of(locator, gap.start),
+            _ => String::new(),
+        };
+        let (last, reason) = (end - 1, gap.reason.name());
+        let text = format!("missing {} to {last}: {reason}{place}\n", gap.start);
+        self.found.text.push_str(&text);
+        if matches!(gap.reason, Reason::Damage | Reason::Undecided) {
+            self.damaged += end - gap.start;
+            self.found.is_damaged = true;
+        }
+        end
+    }
+}
+
+fn verify(view: &View) -> Result<Found, Failure> {
+    let head = view.shared().head();
+    let limit = view.shared().durable.get();
+    let work = Work::new(view, head, limit);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(THREADS_MAX).min(work.ranges.len());
+    let parts: io::Result<Vec<_>> = thread::scope(|scope| {
+        let run = || work.run();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let joined = threads.into_iter().map(|thread| match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    });
+    let parts = parts.map_err(|error| Failure::Error(Error::io("read store", error)))?;
+    let mut parts: Vec<Part> = parts.into_iter().flatten().collect();
+    parts.sort_unstable_by_key(|part| part.from);
+    if work.shows_progress {
         say("\r");
+    }
+    let mut found = Found::default();
+    let (mut records, mut damaged) = (0, 0);
+    for part in parts {
+        found.text.push_str(&part.found.text);
+        found.is_damaged |= part.found.is_damaged;
+        records += part.records;
+        damaged += part.damaged;
     }
     look_at_files(view.summary(), &mut found);
     look_at_checkpoint(view.summary(), limit, &mut found);

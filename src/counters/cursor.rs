@@ -1,9 +1,10 @@
 //! One cursor's part of the board, and what consists of several words: under a sequence number.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use heapless::{String, Vec};
 
+use super::sequence::{read_under, write_under};
 use super::{
     CURSOR_NAME_MAX, CursorCounter, ERROR_TEXT_MAX, INTERVALS_MAX, NAME_WORDS, PLACE_WORDS, Place,
     TEXT_WORDS,
@@ -124,37 +125,6 @@ fn text_from<const LEN: usize>(words: &[AtomicU64]) -> String<LEN> {
         .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
     let bytes: Vec<u8, LEN> = bytes.take_while(|byte| *byte != 0).take(LEN).collect();
     String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Writes `values` behind the sequence number that stands in `words[0]`.
-fn write_under(words: &[AtomicU64], values: &[u64]) {
-    let sequence = words[0].load(Ordering::Relaxed) | 1;
-    words[0].store(sequence, Ordering::Relaxed);
-    // Release fence: who sees one of the values below also sees the odd number above.
-    fence(Ordering::Release);
-    for (word, value) in words[1..].iter().zip(values) {
-        word.store(*value, Ordering::Relaxed);
-    }
-    // Release: who sees the even number sees all the values.
-    words[0].store(sequence.wrapping_add(1), Ordering::Release);
-}
-
-/// Reads what [`write_under`] wrote. `None` when it stays half written.
-fn read_under(words: &[AtomicU64], values: &mut [u64]) -> Option<()> {
-    const TRIES: usize = 1000;
-    for _ in 0..TRIES {
-        let before = words[0].load(Ordering::Acquire);
-        for (value, word) in values.iter_mut().zip(&words[1..]) {
-            *value = word.load(Ordering::Relaxed);
-        }
-        // Acquire fence: if a value above was new, the number read below is its odd one or later.
-        fence(Ordering::Acquire);
-        if before.is_multiple_of(2) && words[0].load(Ordering::Relaxed) == before {
-            return Some(());
-        }
-        std::hint::spin_loop();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -89,6 +89,9 @@ pub struct BatchBuffer {
     len: usize,
     body_len: usize,
     entries: Vec<Entry>,
+    /// As many as `entries`, where they are kept.
+    count: usize,
+    keeps: bool,
     records_max: usize,
     bytes_max: usize,
 }
@@ -104,9 +107,26 @@ impl BatchBuffer {
             len: 0,
             body_len: 0,
             entries: Vec::with_capacity(records_max),
+            count: 0,
+            keeps: true,
             records_max,
             bytes_max,
         })
+    }
+
+    /// A batch of so many records that are checked and counted like others, and not kept.
+    pub fn that_counts(records_max: usize) -> io::Result<Self> {
+        Ok(Self {
+            keeps: false,
+            records_max,
+            bytes_max: usize::MAX,
+            ..Self::new(0, 0, 0)?
+        })
+    }
+
+    /// How many records there are, or were counted.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// The records.
@@ -122,13 +142,13 @@ impl BatchBuffer {
     /// No record more fits, whatever its length.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.records_max || self.body_len >= self.bytes_max
+        self.count >= self.records_max || self.body_len >= self.bytes_max
     }
 
     /// Makes it empty.
     pub fn clear(&mut self) {
         self.entries.clear();
-        (self.len, self.body_len) = (0, 0);
+        (self.len, self.body_len, self.count) = (0, 0, 0);
     }
 
     /// A record.
@@ -182,19 +202,21 @@ impl BatchBuffer {
             }
             keeps
         });
+        self.count = entries.len();
         self.entries = entries;
     }
 
     fn add(&mut self, entry: Entry) {
         let at = u32::try_from(self.len).unwrap_or(u32::MAX);
         self.entries.push(Entry { at, ..entry });
+        self.count += 1;
         self.len += entry.size as usize;
         self.body_len += entry.body_len();
     }
 
     #[inline]
     pub(super) fn takes(&self, header: &RecordHeader) -> bool {
-        let is_first = self.entries.is_empty();
+        let is_first = self.count == 0;
         is_first || !self.is_full() && self.body_len + header.body_len() <= self.bytes_max
     }
 
@@ -222,9 +244,11 @@ impl BatchBuffer {
             run.place = end;
             run.next += 1;
         };
-        let part = page.get(start..run.place).unwrap_or_default();
-        self.stage(0, part);
-        self.len += part.len();
+        if self.keeps {
+            let part = page.get(start..run.place).unwrap_or_default();
+            self.stage(0, part);
+            self.len += part.len();
+        }
         stop
     }
 
@@ -255,11 +279,18 @@ impl BatchBuffer {
     /// The bytes that were put there are the next record.
     pub(super) fn push(&mut self, offset: u64, appended: Stamp, header: &RecordHeader) {
         self.enter(offset, appended, 0, header);
-        self.len += header.size as usize;
+        if self.keeps {
+            self.len += header.size as usize;
+        }
     }
 
     #[inline]
     fn enter(&mut self, offset: u64, appended: Stamp, behind: usize, header: &RecordHeader) {
+        self.count += 1;
+        if !self.keeps {
+            return;
+        }
+        self.body_len += header.body_len();
         let at = u32::try_from(self.len + behind).unwrap_or(u32::MAX);
         self.entries.push(Entry {
             offset,
@@ -267,7 +298,6 @@ impl BatchBuffer {
             at,
             size: header.size,
         });
-        self.body_len += header.body_len();
     }
 }
 
@@ -341,6 +371,22 @@ mod tests {
             assert_eq!((view.offset, view.time_ms), (entry.offset, entry.offset));
             assert_eq!((view.appended.mono_ms, view.appended.wall_ms), (1003, 0));
         }
+    }
+
+    #[test]
+    fn a_batch_that_counts_checks_as_much_and_keeps_nothing() {
+        let mut page = page(&[10, 0, 300, 5]);
+        let mut batch = BatchBuffer::that_counts(3).unwrap();
+        assert!(matches!(batch.take(&mut run(&page, 4)), Stop::Full));
+        assert_eq!(
+            (batch.count(), batch.entries().len(), batch.body_len()),
+            (3, 0, 0)
+        );
+        batch.clear();
+        page[100 + 34 + 24 + 24] ^= 1;
+        let mut run = run(&page, 4);
+        assert!(matches!(batch.take(&mut run), Stop::Bad));
+        assert_eq!((batch.count(), run.next), (2, FIRST + 2));
     }
 
     #[test]

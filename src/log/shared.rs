@@ -1,7 +1,7 @@
 //! What the syncer and the readers of a log share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ledger;
 use crate::clock::Stamp;
@@ -9,7 +9,7 @@ use crate::counters::{Board, StreamCounter};
 use crate::format::{SOURCES_MAX, SourceEntry, StoreId};
 use crate::segment::Segment;
 use crate::watermark::seam::{Mutex, MutexGuard};
-use crate::watermark::{Waker, Watermark};
+use crate::watermark::{Flag, Waker, Watermark};
 
 /// A segment has less than 4 GiB, so its pages are counted in so many bits.
 const SLOT_BITS: u32 = 20;
@@ -39,7 +39,8 @@ pub struct Shared {
     ledger: Mutex<Ledger>,
     sources: Mutex<heapless::Vec<SourceEntry, SOURCES_MAX>>,
     readers: Mutex<Vec<Arc<Waker>>>,
-    cursor_moved: AtomicBool,
+    /// A cursor moved on the board, which is not in the checkpoint yet.
+    pub cursor_moved: Flag,
 }
 
 impl Shared {
@@ -55,7 +56,7 @@ impl Shared {
             ledger: Mutex::new(ledger),
             sources: Mutex::new(heapless::Vec::new()),
             readers: Mutex::new(Vec::new()),
-            cursor_moved: AtomicBool::new(false),
+            cursor_moved: Flag::default(),
         }
     }
 
@@ -104,21 +105,6 @@ impl Shared {
         for waker in self.readers.lock().iter() {
             waker.wake();
         }
-    }
-
-    /// A cursor moved on the board. True when the syncer does not know yet and has to be woken.
-    pub fn move_cursor(&self) -> bool {
-        !self.cursor_moved.swap(true, Ordering::AcqRel)
-    }
-
-    /// Whether a cursor moved since this was last taken.
-    pub fn cursor_moved(&self) -> bool {
-        self.cursor_moved.load(Ordering::Acquire)
-    }
-
-    /// What moved from now on is new.
-    pub fn take_cursor_moved(&self) {
-        self.cursor_moved.store(false, Ordering::Release);
     }
 
     /// Pages below this one may be written in the segment that was prepared under `life`; `None` when

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use super::order::{self, Spot};
 use super::{
     Acquire, Asleep, COMMITTED, HEADER_LEN, Lengths, Relaxed, Release, Ring, VOID, low, pack,
     unpack,
 };
+use crate::watermark::order::{self, Spot};
 
 /// Takes records in order; exists once for each ring.
 ///

@@ -383,7 +383,7 @@ impl SegmentWriter {
             let bytes = &self.stage[at + done..at + done + now];
             match &mut self.window {
                 Some(window) => window.write_at(bytes, target),
-                // No room in the address space: the other way does.
+                // No room in the address space, or the file system is none to map: the other way does.
                 None => self.segment.file.write_at(bytes, target)?,
             }
             done += now;

@@ -363,6 +363,10 @@ impl File for RealFile {
     }
 
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>> {
+        let stat = rustix::fs::fstatfs(&self.file)?;
+        if super::surroundings::is_copied_on_write(&stat) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let raw = MmapOptions::new()
             .offset(position)
             .len(len)

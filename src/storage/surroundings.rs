@@ -104,13 +104,25 @@ impl Medium {
 pub(super) fn volatile_kind(stat: &rustix::fs::StatFs) -> Option<&'static str> {
     const TMPFS: u32 = 0x0102_1994;
     const RAMFS: u32 = 0x8584_58f6;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let kind = stat.f_type as u32; // the kernel's magic numbers have 32 bits
-    match kind {
+    match kind(stat) {
         TMPFS => Some("tmpfs"),
         RAMFS => Some("ramfs"),
         _ => None,
     }
+}
+
+/// Whether a file system writes blocks anew at another place, for which it may have no room.
+pub(super) fn is_copied_on_write(stat: &rustix::fs::StatFs) -> bool {
+    const BTRFS: u32 = 0x9123_683e;
+    const BCACHEFS: u32 = 0xca45_1a4e;
+    const F2FS: u32 = 0xf2f5_2010;
+    const ZFS: u32 = 0x2fc1_2fc1;
+    [BTRFS, BCACHEFS, F2FS, ZFS].contains(&kind(stat))
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn kind(stat: &rustix::fs::StatFs) -> u32 {
+    stat.f_type as u32 // the kernel's magic numbers have 32 bits
 }
 
 /// The bytes of memory that the system could give to those who ask.

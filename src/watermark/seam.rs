@@ -3,7 +3,7 @@
 #[cfg(not(loom))]
 mod imp {
     pub use parking_lot::MutexGuard;
-    pub use std::sync::atomic::{AtomicU32, AtomicU64};
+    pub use std::sync::atomic::{AtomicU32, AtomicU64, fence};
     pub use std::thread::Thread;
 
     use std::sync::OnceLock;
@@ -86,7 +86,7 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub use loom::sync::MutexGuard;
-    pub use loom::sync::atomic::{AtomicU32, AtomicU64};
+    pub use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
     pub use loom::thread::Thread;
 
     use std::time::Duration;

@@ -254,3 +254,28 @@ fn a_callback_that_is_not_registered_stores_only() {
     assert_eq!(sink.offsets(), (0..10).collect::<Vec<u64>>());
     engine.close(Duration::from_secs(5)).unwrap();
 }
+
+/// `L-100`: a store that a reboot would empty is refused where that is asked for, and nothing is made in it.
+#[test]
+fn a_store_in_memory_is_refused_where_it_is_asked_for() {
+    let scratch = Scratch::new("volatile");
+    let path =
+        std::path::Path::new("/dev/shm").join(format!("forebay-volatile-{}", std::process::id()));
+    let stream = |word: &str| {
+        format!(
+            r#"{{"name": "telemetry", "sink": {{"type": "none"}},
+                "buffer": {{"path": {path:?}, "volatile": "{word}", "maxDiskBytes": 16777216}}}}"#
+        )
+    };
+    let error = Engine::open(&scratch.config(&stream("refuse")))
+        .err()
+        .unwrap();
+    assert_eq!(error.code(), Code::Config);
+    let text = error.to_string();
+    assert!(text.contains("a reboot empties it"), "{text}");
+    let files = std::fs::read_dir(&path).map_or(0, Iterator::count);
+    assert_eq!(files, 0);
+    let engine = Engine::open(&scratch.config(&stream("warn"))).unwrap();
+    engine.close(LIMIT).unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+}

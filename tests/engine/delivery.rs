@@ -269,3 +269,48 @@ fn what_a_sink_rejects_lies_beside_the_stream() {
     }
     engine.close(LIMIT).unwrap();
 }
+
+/// `L-50`, `L-51`: what was drained stays drained: a hundred openings send nothing, and the store takes no
+/// more than the active segment, one that is ready to follow it, and what describes them.
+#[test]
+fn what_was_drained_is_sent_by_no_later_opening() {
+    let scratch = Scratch::new("drained");
+    let (sink, segment) = (Collect::default(), 64 << 10);
+    let buffer = format!(
+        r#", "buffer": {{"volatile": "allow", "segmentBytes": {segment}, "maxRecordBytes": 1024,
+            "maxDiskBytes": 16777216}}"#
+    );
+    let open = || {
+        let config = scratch
+            .config(&callback_stream(&buffer))
+            .with_sink("test", Blocking::new(sink.clone()));
+        Engine::open(&config).unwrap()
+    };
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    for n in 0..2000 {
+        stream.append(b"key", n, &[7; 200]).unwrap();
+        if n % 100 == 0 {
+            stream.flush(LIMIT).unwrap();
+        }
+    }
+    stream.flush(LIMIT).unwrap();
+    wait_until("delivery", || stream.stats().backlog == 0);
+    engine.close(LIMIT).unwrap();
+    assert_eq!(sink.got().len(), 2000);
+
+    for _ in 0..100 {
+        let engine = open();
+        let stats = engine.stats("telemetry").unwrap();
+        assert_eq!((stats.next_offset, stats.backlog), (2000, 0));
+        engine.close(LIMIT).unwrap();
+    }
+    assert_eq!(sink.got().len(), 2000, "nothing was sent again");
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    assert_eq!(stream.append(b"key", 0, b"later").unwrap(), 2000);
+    stream.flush(LIMIT).unwrap();
+    wait_until("delivery", || sink.got().len() == 2001);
+    let taken = stream.stats().allocated_bytes;
+    assert!(taken <= 2 * segment + (256 << 10), "{taken} bytes");
+}

@@ -482,7 +482,7 @@ impl Session {
             position,
             ..Place::default()
         });
-        self.log().shared().move_cursor();
+        self.log().shared().cursor_moved.raise();
     }
 
     /// Notes what must survive: lives in use and checkpointed cursors.

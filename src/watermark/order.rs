@@ -1,7 +1,7 @@
-//! The orderings that the ring's correctness rests on, by name, so that the loom model can take each of
-//! them away and must then find a failure. In a normal build this is nothing but the ordering itself.
+//! The orderings that correctness rests on, by name, so that the loom model can take each of them away and
+//! must then find a failure. In a normal build this is nothing but the ordering itself.
 
-use super::Ordering;
+use std::sync::atomic::Ordering;
 
 /// Where an ordering stronger than relaxed is needed, and what it pairs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,29 @@ pub enum Spot {
     DemandRaised = 7,
     /// Consumer: the demand is looked at after the flag was raised. Pairs with [`Spot::DemandRaised`].
     SleepDemand = 8,
+    /// A watermark moves. Pairs with [`Spot::WatermarkLoad`].
+    WatermarkStore = 9,
+    /// Where a watermark stands. Pairs with [`Spot::WatermarkStore`].
+    WatermarkLoad = 10,
+    /// A flag goes up. Pairs with [`Spot::FlagTaken`].
+    FlagRaised = 11,
+    /// A flag is taken down. Pairs with [`Spot::FlagRaised`].
+    FlagTaken = 12,
+    /// Writer of several words: their number is odd before one of them changes. Pairs with
+    /// [`Spot::WordsRead`].
+    WordsChange = 13,
+    /// Writer of several words: their number is even when all have changed. Pairs with
+    /// [`Spot::WordsLooked`].
+    WordsChanged = 14,
+    /// Reader of several words: their number before. Pairs with [`Spot::WordsChanged`].
+    WordsLooked = 15,
+    /// Reader of several words: their number afterwards. Pairs with [`Spot::WordsChange`].
+    WordsRead = 16,
 }
 
 impl Spot {
     /// All of them. loom sees every one.
-    pub const ALL: [Spot; 8] = [
+    pub const ALL: [Spot; 16] = [
         Spot::Commit,
         Spot::TakeLoad,
         Spot::ReleasedStore,
@@ -36,6 +54,14 @@ impl Spot {
         Spot::SleepClaim,
         Spot::DemandRaised,
         Spot::SleepDemand,
+        Spot::WatermarkStore,
+        Spot::WatermarkLoad,
+        Spot::FlagRaised,
+        Spot::FlagTaken,
+        Spot::WordsChange,
+        Spot::WordsChanged,
+        Spot::WordsLooked,
+        Spot::WordsRead,
     ];
 }
 
