@@ -30,6 +30,8 @@ mod batch;
 mod blocking;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(any(feature = "file", feature = "stdout"))]
 pub mod lines;
 mod outcomes;

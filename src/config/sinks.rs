@@ -34,6 +34,9 @@ pub enum SinkKind {
     /// Lines on standard output.
     #[cfg(feature = "stdout")]
     Stdout(crate::sink::stdout::Options),
+    /// A topic of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(crate::sink::kafka::Options),
 }
 
 /// All types of the contract, and whether this build has them.
@@ -43,7 +46,7 @@ const TYPES: [(&str, bool); 6] = [
     ("file", cfg!(feature = "file")),
     ("stdout", cfg!(feature = "stdout")),
     ("kinesis", false),
-    ("kafka", false),
+    ("kafka", cfg!(feature = "kafka")),
 ];
 
 /// Reads `sink` or `sinks`.
@@ -116,6 +119,8 @@ fn read(
         "stdout" => SinkKind::Stdout(crate::sink::stdout::Options {
             format: line_format(&mut object, resolver)?,
         }),
+        #[cfg(feature = "kafka")]
+        "kafka" => SinkKind::Kafka(kafka(&mut object, resolver, warnings)?),
         "callback" => {
             let id = object.take_set("id").map(|node| resolver.text(&node));
             SinkKind::Callback(id.unwrap_or_else(|| Ok(Text::open(sink_name.as_str())))?)
@@ -187,4 +192,63 @@ fn file(
         warnings.push(format!("{}: {text}", node.path()));
     }
     Ok(options)
+}
+
+/// The most properties of a client.
+#[cfg(feature = "kafka")]
+pub(super) const PROPERTIES_MAX: usize = 256;
+
+#[cfg(feature = "kafka")]
+fn kafka(
+    object: &mut Object<'_>,
+    resolver: &Resolver<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<crate::sink::kafka::Options> {
+    use crate::sink::kafka::{Options, check_property, warning};
+    use std::time::Duration;
+    let check = |node: &Node<'_>, name: &str, value: &Text| {
+        check_property(name, value).map_err(|rule| node.error(rule))
+    };
+    let node = object.required("bootstrapServers")?;
+    let bootstrap_servers = resolver.text(&node)?;
+    if bootstrap_servers.reveal().trim().is_empty() {
+        return Err(node.error("must be hosts with ports, separated by commas"));
+    }
+    check(&node, "bootstrap.servers", &bootstrap_servers)?;
+    let node = object.required("topic")?;
+    let topic = resolver.text(&node)?;
+    super::check_name(&node, topic.reveal(), super::NAME_LEN_MAX)?;
+    let mut properties = Vec::new();
+    if let Some(node) = object.take_set("properties") {
+        for (name, node) in node.object()?.into_fields() {
+            if properties.len() == PROPERTIES_MAX {
+                return Err(node.error(format_args!("at most {PROPERTIES_MAX} properties")));
+            }
+            let is_text = node.raw().starts_with(['"', '{']);
+            let is_plain = !is_text && !node.raw().starts_with('[') && !node.is_null();
+            let value = match is_plain {
+                true => Text::open(node.raw()),
+                false => resolver.text(&node)?,
+            };
+            check(&node, &name, &value)?;
+            if let Some(text) = warning(&name, value.reveal()) {
+                warnings.push(format!("{}: {text}", node.path()));
+            }
+            properties.push((name.into_owned(), value));
+        }
+    }
+    if let Some(node) = object.take_set("exactlyOnce")
+        && node.boolean()?
+    {
+        return Err(node.error("not available in this version"));
+    }
+    let answer_timeout = object
+        .take_set("answerTimeoutMs")
+        .map_or(Ok(300_000), |node| node.number(1000..=86_400_000))?;
+    Ok(Options {
+        bootstrap_servers,
+        topic,
+        properties,
+        answer_timeout: Duration::from_millis(answer_timeout),
+    })
 }

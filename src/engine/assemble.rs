@@ -372,5 +372,11 @@ fn build_sink(sink: &SinkConfig, config: &Config, world: &World) -> Result<Optio
             use crate::sink::{Blocking, stdout::Stdout};
             Ok(Some(Box::new(Blocking::new(Stdout::new(*options)))))
         }
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka(options) => {
+            let clock = Arc::clone(&world.clock);
+            let kafka = crate::sink::kafka::Kafka::new(options.clone(), clock)?;
+            Ok(Some(Box::new(kafka)))
+        }
     }
 }
