@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 12] = [
+const DIRECT: [(&str, &str); 13] = [
     ("base64", "bytes that are not text, in lines of JSON"),
     (
         "crc32fast",
@@ -27,6 +27,10 @@ const DIRECT: [(&str, &str); 12] = [
     ("log", "where the host wants to hear of it"),
     ("memmap2", "maps, for rings, shared counters and segments"),
     ("parking_lot", "locks that do not poison and are small"),
+    (
+        "rdkafka-sys",
+        "the client for Kafka; the crate above it would bring a part of a runtime",
+    ),
     ("rustix", "system calls without a C library in between"),
     (
         "serde",
@@ -40,7 +44,7 @@ const DIRECT: [(&str, &str); 12] = [
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 3] = ["base64", "lexopt", "signal-hook"];
+const OPTIONAL: [&str; 4] = ["base64", "lexopt", "rdkafka-sys", "signal-hook"];
 
 /// Runtimes, their parts, and the clients that stand on them.
 const ASYNC: [&str; 22] = [
@@ -128,9 +132,16 @@ fn the_direct_dependencies_are_those_that_have_a_reason() {
 fn a_build_without_features_needs_nothing_optional() {
     let bare = packages(&["--no-default-features"]);
     assert_eq!(find(&bare, &OPTIONAL), [""; 0]);
-    for (feature, needs) in [("file", "base64"), ("stdout", "base64"), ("cli", "lexopt")] {
+    for (feature, needs) in [
+        ("file", "base64"),
+        ("stdout", "base64"),
+        ("kafka", "rdkafka-sys"),
+        ("cli", "lexopt"),
+    ] {
         let packages = packages(&["--no-default-features", "--features", feature]);
         assert_eq!(packages.contains("lexopt"), feature == "cli", "{feature}");
+        let has_client = packages.contains("rdkafka-sys");
+        assert_eq!(has_client, feature == "kafka", "{feature}");
         assert!(packages.contains(needs), "{feature}");
     }
 }

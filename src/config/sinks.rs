@@ -9,6 +9,9 @@ use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name};
 use crate::sink::lines::LineFormat;
 use crate::sink::text::Text;
 
+#[cfg(feature = "kafka")]
+pub(super) mod kafka;
+
 /// A sink.
 #[derive(Clone, Debug)]
 pub struct SinkConfig {
@@ -120,7 +123,7 @@ fn read(
             format: line_format(&mut object, resolver)?,
         }),
         #[cfg(feature = "kafka")]
-        "kafka" => SinkKind::Kafka(kafka(&mut object, resolver, warnings)?),
+        "kafka" => SinkKind::Kafka(kafka::read(&mut object, resolver, warnings)?),
         "callback" => {
             let id = object.take_set("id").map(|node| resolver.text(&node));
             SinkKind::Callback(id.unwrap_or_else(|| Ok(Text::open(sink_name.as_str())))?)
@@ -192,63 +195,4 @@ fn file(
         warnings.push(format!("{}: {text}", node.path()));
     }
     Ok(options)
-}
-
-/// The most properties of a client.
-#[cfg(feature = "kafka")]
-pub(super) const PROPERTIES_MAX: usize = 256;
-
-#[cfg(feature = "kafka")]
-fn kafka(
-    object: &mut Object<'_>,
-    resolver: &Resolver<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<crate::sink::kafka::Options> {
-    use crate::sink::kafka::{Options, check_property, warning};
-    use std::time::Duration;
-    let check = |node: &Node<'_>, name: &str, value: &Text| {
-        check_property(name, value).map_err(|rule| node.error(rule))
-    };
-    let node = object.required("bootstrapServers")?;
-    let bootstrap_servers = resolver.text(&node)?;
-    if bootstrap_servers.reveal().trim().is_empty() {
-        return Err(node.error("must be hosts with ports, separated by commas"));
-    }
-    check(&node, "bootstrap.servers", &bootstrap_servers)?;
-    let node = object.required("topic")?;
-    let topic = resolver.text(&node)?;
-    super::check_name(&node, topic.reveal(), super::NAME_LEN_MAX)?;
-    let mut properties = Vec::new();
-    if let Some(node) = object.take_set("properties") {
-        for (name, node) in node.object()?.into_fields() {
-            if properties.len() == PROPERTIES_MAX {
-                return Err(node.error(format_args!("at most {PROPERTIES_MAX} properties")));
-            }
-            let is_text = node.raw().starts_with(['"', '{']);
-            let is_plain = !is_text && !node.raw().starts_with('[') && !node.is_null();
-            let value = match is_plain {
-                true => Text::open(node.raw()),
-                false => resolver.text(&node)?,
-            };
-            check(&node, &name, &value)?;
-            if let Some(text) = warning(&name, value.reveal()) {
-                warnings.push(format!("{}: {text}", node.path()));
-            }
-            properties.push((name.into_owned(), value));
-        }
-    }
-    if let Some(node) = object.take_set("exactlyOnce")
-        && node.boolean()?
-    {
-        return Err(node.error("not available in this version"));
-    }
-    let answer_timeout = object
-        .take_set("answerTimeoutMs")
-        .map_or(Ok(300_000), |node| node.number(1000..=86_400_000))?;
-    Ok(Options {
-        bootstrap_servers,
-        topic,
-        properties,
-        answer_timeout: Duration::from_millis(answer_timeout),
-    })
 }

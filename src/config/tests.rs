@@ -9,7 +9,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 13] = [
+const PLACES: [(&str, &str); 14] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -20,6 +20,7 @@ const PLACES: [(&str, &str); 13] = [
     ("file", "streams[0].sink"),
     ("stdout", "streams[0].sink"),
     ("callback", "streams[0].sink"),
+    ("kafka", "streams[0].sink"),
     ("input", "inputs[0]"),
     ("stdin", "inputs[0]"),
     ("host", "inputs[0]"),
@@ -30,6 +31,8 @@ fn is_compiled_in(place: &str) -> bool {
     match place {
         "file" => cfg!(feature = "file"),
         "stdout" => cfg!(feature = "stdout"),
+        "kafka" => cfg!(feature = "kafka"),
+        "kinesis" => false,
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
         _ => true,
     }
@@ -65,6 +68,14 @@ fn document(place: &str, key: &str, field: &str) -> String {
     };
     let sink = match place {
         "file" => object(true, &[("type", "\"file\""), ("path", "\"out/lines\"")]),
+        "kafka" => object(
+            true,
+            &[
+                ("type", "\"kafka\""),
+                ("bootstrapServers", "\"broker:9092\""),
+                ("topic", "\"t\""),
+            ],
+        ),
         "stdout" | "callback" => object(true, &[("type", &kind(place, ""))]),
         // One that may be waited for.
         "buffer" => object(false, &[("type", "\"callback\"")]),

@@ -127,8 +127,10 @@ pub struct Kafka {
     waker: Option<SinkWaker>,
     limits: Limits,
     producer: Option<Producer>,
+    /// The client sends each record in a request of its own.
+    is_careful: bool,
     ending: Option<Ending>,
-    /// Until then each record is sent in a request of its own.
+    /// Until then clients that are made are careful.
     careful_until: Option<Mono>,
     under_way: Vec<UnderWay>,
     next_number: u32,
@@ -171,6 +173,7 @@ impl Kafka {
             waker: None,
             limits,
             producer: Some(producer.map_err(failed)?),
+            is_careful: false,
             ending: None,
             careful_until: None,
             under_way: Vec::with_capacity(IN_FLIGHT_MAX as usize),
@@ -190,7 +193,8 @@ impl Kafka {
                 return None;
             }
             self.ending = None;
-            let made = settings(&self.options, self.careful_until.is_some());
+            self.is_careful = self.careful_until.is_some();
+            let made = settings(&self.options, self.is_careful);
             let made = made.and_then(|settings| {
                 Producer::new(settings, self.options.topic.reveal(), self.quiet.clone())
             });
@@ -244,7 +248,7 @@ impl Kafka {
             return;
         }
         match codes::verdict(code) {
-            Verdict::Refused if self.careful_until.is_some() => {
+            Verdict::Refused if self.is_careful => {
                 outcomes.set(ticket, index, Outcome::Rejected(&describe(code)));
                 return;
             }

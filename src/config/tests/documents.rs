@@ -184,6 +184,73 @@ fn names_may_be_as_long_as_their_bound() {
     }
 }
 
+/// `G-048`: what the client does not take is refused with the property's name, before anything is opened,
+/// and a secret is not shown by that.
+#[test]
+#[cfg(feature = "kafka")]
+fn a_bad_property_of_the_client_is_an_error_that_names_it() {
+    for (property, rule) in [
+        (
+            r#""linger.mss": 5"#,
+            r#"No such configuration property: "linger.mss""#,
+        ),
+        (
+            r#""acks": "most""#,
+            r#"Invalid value for configuration property "request.required.acks""#,
+        ),
+        (
+            r#""transactional.id": "x""#,
+            r#"the property "transactional.id": not available in this version"#,
+        ),
+        (
+            r#""delivery.report.only.error": true"#,
+            r#"the property "delivery.report.only.error": without reports nothing would ever be accepted"#,
+        ),
+        (r#""linger.ms": [5]"#, "must be a string"),
+        (r#""linger.ms": null"#, "must be a string"),
+    ] {
+        let text = document(
+            "kafka",
+            "properties",
+            &format!(r#""properties":{{{property}}}"#),
+        );
+        let (name, value) = property.split_once(": ").unwrap();
+        let path = format!("streams[0].sink.properties.{}", name.trim_matches('"'));
+        let told = error(&text);
+        assert!(told.contains(&format!("{path} {value}: ")), "{told}");
+        assert!(told.contains(rule), "{told}");
+    }
+}
+
+/// `G-045`, `G-047`: the user's properties win, and what they cost is said.
+#[test]
+#[cfg(feature = "kafka")]
+fn properties_that_cost_a_promise_are_warned_of() {
+    let properties = r#""properties":{"linger.ms":5,"enable.idempotence":"false","acks":"1",
+        "message.timeout.ms":30000}"#;
+    let text = document("kafka", "properties", properties);
+    let told = warnings(&text);
+    let expected = [
+        "enable.idempotence: after a lost connection",
+        "acks: records are accepted that",
+        "message.timeout.ms: the client gives",
+    ];
+    assert_eq!(told.len(), expected.len());
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.contains(expected), "{told}");
+    }
+    let config = read(&text).unwrap();
+    let SinkKind::Kafka(options) = &config.streams[0].sinks[0].kind else {
+        panic!("another sink");
+    };
+    let properties = options.properties.iter();
+    let properties: Vec<_> = properties
+        .map(|(name, value)| (name.as_str(), value.reveal()))
+        .collect();
+    assert_eq!(properties[0], ("linger.ms", "5"));
+    assert_eq!(properties[3], ("message.timeout.ms", "30000"));
+}
+
 /// `G-053`, `L-78`: a type that this build lacks is an error, or buffer-only where it was said so.
 #[test]
 fn a_sink_that_need_not_be_there_is_a_warning() {

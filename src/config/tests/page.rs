@@ -97,6 +97,7 @@ fn with(row: &Row, value: &str) -> String {
     // What must be there besides stands in the smallest document of the place.
     let place = match (row.place, row.key, value) {
         ("sink", "type", "\"file\"") => return document("file", "none", ""),
+        ("sink", "type", "\"kafka\"") => return document("kafka", "none", ""),
         (place, ..) => place,
     };
     document(place, row.key, &format!("\"{}\":{value}", row.key))
@@ -351,6 +352,8 @@ fn the_counts_of_the_page_are_those_of_the_code() {
         format!("`vars` are 1 to {} letters", resolve::VAR_NAME_MAX),
         format!("at most {} bytes of text", resolve::SECRET_LEN_MAX),
         format!("at most {} bytes of one string", resolve::TEXT_LEN_MAX),
+        #[cfg(feature = "kafka")]
+        format!("at most {} properties", sinks::kafka::PROPERTIES_MAX),
     ] {
         assert!(PAGE.contains(&text), "not on the page: {text}");
     }

@@ -372,7 +372,7 @@ pub fn describe(code: ErrorCode) -> String {
 /// Text that a buffer holds up to its first zero.
 fn in_buffer(buffer: &[u8]) -> String {
     let text = buffer.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
+    String::from_utf8_lossy(text).trim_end().to_owned()
 }
 
 /// Text of librdkafka.
