@@ -345,3 +345,12 @@ fn check_warns_of_keys_without_effect() {
     }
     forebay(&["check", scratch.join("c.json").to_str().unwrap()]).expect(0);
 }
+
+/// The example for a sink is one that `check` takes without a warning.
+#[test]
+#[cfg(feature = "kafka")]
+fn the_example_for_kafka_is_right() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples/kafka.json");
+    let ended = forebay(&["check", example]).expect(0);
+    assert!(!ended.err.contains("warning"), "{}", ended.err);
+}

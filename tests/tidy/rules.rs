@@ -132,7 +132,10 @@ pub const OWNERS: [(&str, Places); 14] = [
     ),
     (
         "crossbeam_channel",
-        &[("src/engine", "orders to stop, events")],
+        &[
+            ("src/engine", "orders to stop, events"),
+            ("src/sink/kafka/producer.rs", "the end of a client"),
+        ],
     ),
     ("heapless", &[]),
     ("lexopt", &[("src/cli.rs", "arguments")]),

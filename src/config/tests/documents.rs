@@ -451,3 +451,31 @@ fn only_keeps_one_stream() {
         Code::UnknownStream
     );
 }
+
+/// The documents of the page on sinks, and the whole example beside it, are right.
+#[test]
+#[cfg(all(feature = "kafka", feature = "cli"))]
+fn the_examples_of_the_sinks_are_right() {
+    let page = include_str!("../../../docs/sinks.md");
+    let whole = include_str!("../../../docs/examples/kafka.json");
+    let blocks = page.split("```json\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let mut checked = 0;
+    for example in blocks.chain([whole]) {
+        // The last one names a secret that is not here, and a feature that need not be.
+        let expected = match example.contains("$secret") {
+            true if cfg!(feature = "kafka-tls") => Some("sasl.password"),
+            true => Some("not available at build time"),
+            false => None,
+        };
+        match (read(example), expected) {
+            (Ok(config), None) => assert_eq!(config.warnings(), [""; 0]),
+            (Err(error), Some(expected)) => {
+                assert!(error.to_string().contains(expected), "{error}")
+            }
+            (done, _) => panic!("{done:?}"),
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 3);
+}
