@@ -138,6 +138,10 @@ pub trait Sink: Send {
         let _ = ticket;
     }
 
+    /// Nothing more will be submitted, and the end waits for what is under way: what cannot be answered
+    /// for soon is better given up.
+    fn stop(&mut self) {}
+
     /// Called once, at the end. Blocks no longer than `timeout`.
     fn close(&mut self, timeout: Duration) {
         let _ = timeout;

@@ -139,6 +139,10 @@ pub struct Kafka {
     not_taken: Vec<producer::Report>,
     /// Why all that is under way has to be sent again.
     give_up: Option<String>,
+    /// Nothing can be delivered, as far as it is known.
+    is_down: bool,
+    /// It is to end: what is under way is not waited for while nothing can be delivered.
+    is_stopping: bool,
 }
 
 /// A batch that is with the client.
@@ -181,6 +185,8 @@ impl Kafka {
             heard: Heard::default(),
             not_taken: Vec::new(),
             give_up: None,
+            is_down: false,
+            is_stopping: false,
         })
     }
 
@@ -365,12 +371,18 @@ impl Sink for Kafka {
         self.heard = heard;
         self.settle_not_taken(outcomes);
         if std::mem::take(&mut self.heard.works) && self.give_up.is_none() {
+            self.is_down = false;
             outcomes.set_link(Link::Ok, "");
         }
         if let Some((link, text)) = self.heard.trouble.take()
             && !self.under_way.is_empty()
         {
+            self.is_down = true;
             outcomes.set_link(link, &text);
+        }
+        if self.is_stopping && self.is_down {
+            self.give_up
+                .get_or_insert_with(|| "it is to end".to_owned());
         }
         if let Some(why) = self.heard.broken.take() {
             self.give_up = Some(why);
@@ -387,6 +399,10 @@ impl Sink for Kafka {
             let text = format!("no answer within {:?}", self.options.answer_timeout);
             self.give_up = Some(text);
         }
+    }
+
+    fn stop(&mut self) {
+        self.is_stopping = true;
     }
 
     fn close(&mut self, timeout: Duration) {

@@ -104,6 +104,17 @@ fn a_link_that_falls_silent_is_given_up_and_what_was_under_way_is_sent_again() {
     assert_complete(&once(broker.read("records", 8000)), 4000);
 }
 
+/// Whoever stops a gateway does not wait for brokers that are not there.
+#[test]
+fn an_engine_ends_at_once_while_no_broker_is_there() {
+    let _alone = alone();
+    let gateway = Gateway::open("kafka-end", free_port(), "");
+    gateway.append(0..1000);
+    wait_long("that nobody is there", || gateway.state() == "link");
+    gateway.engine.close(Duration::from_secs(10)).unwrap();
+    assert_eq!(gateway.acked(), 0);
+}
+
 /// Lines that the sink logged.
 static LINES: AtomicUsize = AtomicUsize::new(0);
 

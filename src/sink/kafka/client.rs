@@ -249,11 +249,12 @@ impl Client {
         // SAFETY: the event is alive.
         match unsafe { sys::rd_kafka_event_type(raw) } {
             sys::RD_KAFKA_EVENT_DR => {
-                // SAFETY: the event is alive; its messages live as long as it does.
-                while let Some(message) =
-                    NonNull::new(unsafe { sys::rd_kafka_event_message_next(raw) }.cast_mut())
-                {
-                    let message = message.as_ptr();
+                loop {
+                    // SAFETY: the event is alive; its messages live as long as it does.
+                    let message = unsafe { sys::rd_kafka_event_message_next(raw) };
+                    if message.is_null() {
+                        break;
+                    }
                     // Not by a reference: the error may be a number that its type has no name for.
                     // SAFETY: the message is alive.
                     let code = unsafe { &raw const (*message).err }.cast::<ErrorCode>();
