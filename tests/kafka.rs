@@ -43,7 +43,7 @@ impl Gateway {
         let scratch = Scratch::new(name);
         let config = scratch.config(&format!(
             r#"{{"name": "telemetry", "buffer": {{"volatile": "allow", "fsyncIntervalMs": 20}},
-                "batch": {{"maxLatencyMs": 20}}, "delivery": {{"backoffMaxMs": 500}},
+                "batch": {{"maxLatencyMs": 20}}, "delivery": {{"backoffMaxMs": 500, "maxInFlight": 4}},
                 "sink": {{"type": "kafka", "bootstrapServers": "127.0.0.1:{port}", "topic": "records"
                           {sink}}}}}"#
         ));

@@ -1,6 +1,7 @@
 //! A real broker: Apache Kafka as one process, killed and started again at will, and its own reader.
 
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,7 +26,7 @@ pub fn jars() -> Option<PathBuf> {
 fn fetch() -> Option<PathBuf> {
     let java = Command::new("java").arg("-version").output();
     if !java.is_ok_and(|done| done.status.success()) {
-        println!("LEFT OUT: there is no java here to run Apache Kafka with");
+        left_out("there is no java here to run Apache Kafka with");
         return None;
     }
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("apache-kafka-4.1.0");
@@ -43,11 +44,16 @@ fn fetch() -> Option<PathBuf> {
         .stderr(Stdio::null())
         .status();
     if !fetched.is_ok_and(|status| status.success()) {
-        println!("LEFT OUT: Apache Kafka cannot be fetched here (mvn, network)");
+        left_out("Apache Kafka cannot be fetched here (mvn, network)");
         return None;
     }
     fs::write(dir.join("complete"), "").unwrap();
     Some(jars)
+}
+
+/// Says what is not shown here, also when the test harness keeps what tests print.
+fn left_out(why: &str) {
+    let _ = writeln!(std::io::stderr(), "LEFT OUT: {why}");
 }
 
 /// A port of the loopback that is free at present.
