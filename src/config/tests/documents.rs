@@ -222,6 +222,27 @@ fn a_bad_property_of_the_client_is_an_error_that_names_it() {
     }
 }
 
+/// `G-054`, `L-78`: a codec that the build lacks is refused, and not replaced by another.
+#[test]
+#[cfg(feature = "kafka")]
+fn a_codec_that_the_build_lacks_is_an_error() {
+    for (codec, is_there) in [
+        ("none", true),
+        ("gzip", true),
+        ("snappy", true),
+        ("lz4", true),
+        ("zstd", cfg!(feature = "kafka-zstd")),
+    ] {
+        let properties = format!(r#""properties":{{"compression.type":"{codec}"}}"#);
+        let text = document("kafka", "properties", &properties);
+        if is_there {
+            assert!(read(&text).is_ok(), "{codec}");
+        } else {
+            assert!(error(&text).contains("not available at build time"));
+        }
+    }
+}
+
 /// `G-045`, `G-047`: the user's properties win, and what they cost is said.
 #[test]
 #[cfg(feature = "kafka")]
