@@ -5,6 +5,8 @@ use super::*;
 mod documents;
 mod fields;
 mod garbage;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod page;
 mod strings;
 

@@ -468,3 +468,20 @@ fn settings(options: &Options, is_careful: bool) -> Result<Settings, String> {
     }
     Ok(settings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `G-016`: what librdkafka says of a value repeats it, which is not for secrets.
+    #[test]
+    fn an_error_about_a_secret_does_not_show_it() {
+        let open = check_property("acks", &Text::open("hunter2-all")).unwrap_err();
+        let secret = check_property("acks", &Text::secret("hunter2-all")).unwrap_err();
+        assert!(open.contains("acks"), "{open}");
+        assert!(
+            secret.contains("acks") && !secret.contains("hunter2"),
+            "{secret}"
+        );
+    }
+}
