@@ -145,14 +145,14 @@ fn measure(
                 key_len: 6,
                 body: &BODY,
             };
-            if !writer.fits(BODY.len()) {
-                break;
-            }
             let stamp = Stamp {
                 boot: 1,
                 mono_ms: second * 1000,
                 wall_ms: 0,
             };
+            if !writer.fits(BODY.len(), stamp) {
+                break;
+            }
             writer.append(&draft, stamp)?;
             offset += 1;
         }

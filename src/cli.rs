@@ -28,6 +28,7 @@ mod inspect;
 mod ledger;
 mod logger;
 mod read;
+mod repair;
 mod run;
 mod stats;
 mod table;
@@ -50,6 +51,7 @@ usage: forebay VERB [ARGUMENT…]
   read DIR                print the records of a store
   inspect DIR             say what lies in a store
   verify DIR              read all of a store and say what is damaged
+  repair DIR              say what would make a damaged store sound; with --apply, do it
   ledger DIR              say what a store has lost, and why
   cursor DIR list         where the sinks stand; seek, skip, remove: move and forget them
   deadletter DIR list     the records that a sink never took; show, reinject, drop: one, again, no more
@@ -143,6 +145,11 @@ const VERBS: &[Verb] = &[
         name: "verify",
         help: verify::HELP,
         main: verify::main,
+    },
+    Verb {
+        name: "repair",
+        help: repair::HELP,
+        main: repair::main,
     },
     Verb {
         name: "ledger",

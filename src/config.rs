@@ -29,7 +29,7 @@ pub mod resolve;
 mod sinks;
 mod stream;
 
-pub use delivery::{Batch, Delivery, IN_FLIGHT_MAX};
+pub use delivery::{Batch, Delivery};
 use json::{Node, Object};
 use resolve::Resolver;
 pub use sinks::{SinkConfig, SinkKind};

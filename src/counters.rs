@@ -35,7 +35,7 @@ pub const INTERVALS_MAX: usize = 8;
 /// The longest text of an error on the board, in bytes; what is longer is cut.
 pub const ERROR_TEXT_MAX: usize = 160;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x03");
+const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x04");
 const HEADER_WORDS: usize = 8;
 /// Where the header counts refused records: many producers write it, so it shares its cache line with
 /// words that are written once.
@@ -145,6 +145,8 @@ counters! {
         State,
         /// Panics inside the sink.
         Panics,
+        /// Records sent under another key, because the far side does not take theirs.
+        KeysMapped,
         /// When the sink last accepted something or the cursor moved, in milliseconds on the boot clock.
         ProgressMs,
         /// So much later it counts as stalled, in milliseconds.

@@ -39,8 +39,9 @@ mod window;
 
 use giving_up::GivingUp;
 use jitter::Jitter;
-pub use options::{Options, Ordering, buffers};
+pub use options::{IN_FLIGHT_MAX, Options, Ordering, buffers};
 use picking::Classes;
+pub use window::CLASSES;
 use window::{State, Window};
 
 /// After so many failures to read the same place, it is taken for damage.
@@ -285,7 +286,12 @@ impl Exporter {
             _ => None,
         };
         let since = millis_on_this_boot(first.appended, stamp);
-        let due = Mono(since * 1_000_000).plus(self.options.linger);
+        // What another boot appended has waited; how long may not be known.
+        let is_here = first.appended.boot == stamp.boot && since <= now.as_millis();
+        let due = match is_here {
+            true => Mono(since * 1_000_000).plus(self.options.linger),
+            false => now,
+        };
         let is_full = ended != Ended::CaughtUp || buffer.is_full();
         if !is_full && now < due {
             return Next::At(due);

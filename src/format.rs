@@ -26,12 +26,19 @@ pub use checkpoint::{
 pub use page::{PAGE_BODY_SIZE, PAGE_HEADER_SIZE, PageHeader};
 pub use record::{RECORD_HEADER_SIZE, RecordHeader, Seal, record_size};
 pub use ring::{RING_FORMAT, RING_HEAD_SIZE, RingHead};
-pub use segment::{HEADER_COPIES, NAME_LEN_MAX, PAGES_MIN, SEGMENT_HEADER_SIZE, SegmentHeader};
+pub use segment::{
+    HEADER_COPIES, NAME_LEN_MAX, PAGES_MAX, PAGES_MIN, SEGMENT_HEADER_SIZE, SegmentHeader,
+};
 
 pub use crate::storage::PAGE_SIZE;
 
 /// The format that this code writes. It reads this one and refuses newer ones.
 pub const FORMAT: u16 = 1;
+
+/// No offset is as great, nor is a distance between two: a million a second for thousands of years.
+pub const OFFSET_BOUND: u64 = 1 << 60;
+/// No life is as great.
+pub const LIFE_BOUND: u64 = 1 << 43;
 
 /// A store's id: random, made with the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,6 +65,14 @@ pub enum Fault {
     Invalid,
     /// It verifies and names a format that is newer than [`FORMAT`].
     Newer(u16),
+}
+
+fn is_offset(value: u64) -> bool {
+    value < OFFSET_BOUND
+}
+
+fn is_life(value: u64) -> bool {
+    value < LIFE_BOUND
 }
 
 /// The checksum of `bytes`.

@@ -36,10 +36,13 @@ mod checkpoints;
 mod edit;
 mod geometry;
 mod ledger;
+mod leftover;
 mod locate;
 mod open;
 mod reader;
+mod repair;
 mod reserve;
+mod salvage;
 mod shared;
 mod sources;
 mod space;
@@ -54,6 +57,8 @@ pub use ledger::Ledger;
 pub use locate::{Locator, Spot};
 pub use open::{LOCK_NAME, Opened, Opening, Report, RunBefore, open};
 pub use reader::{Ended, Gap, Reader};
+pub use repair::{Plan, Repair};
+pub use salvage::{Salvage, Salvaged};
 pub use shared::Shared;
 use sources::Sources;
 pub use sources::put as put_source;
@@ -99,6 +104,8 @@ pub struct Log {
     replaced: Option<u32>,
     /// Files that the next segments are made of: one, or all that the budget has room for.
     spares: Vec<Spare>,
+    /// Files that could not be removed.
+    leftovers: Vec<leftover::Leftover>,
     no_space_until: Mono,
     /// When the next step towards the whole budget is due.
     reserve_due: Mono,
@@ -157,7 +164,7 @@ impl Log {
     /// sync. Allocates only when a roll makes a new segment.
     pub fn append(&mut self, record: &Draft<'_>, stamp: Stamp) -> Result<(), Trouble> {
         assert_eq!(record.offset, self.next, "the log is in order");
-        if !self.fits(record.body.len()) {
+        if !self.fits(record.body.len(), stamp) {
             self.roll(record.offset)?;
         }
         let Some(writer) = &mut self.writer else {
@@ -183,8 +190,8 @@ impl Log {
             "what is skipped is in the ledger"
         );
         // In a segment that is full, or given up, there is no page to be closed.
-        if self.fits(0)
-            && let Some(writer) = &mut self.writer
+        if self.is_active
+            && let Some(writer) = self.writer.as_mut().filter(|writer| writer.has_page())
             && let Err(error) = writer.skip(to)
         {
             return Err(self.poison("write segment", error));
@@ -193,10 +200,10 @@ impl Log {
         Ok(())
     }
 
-    /// Whether a record with such a body goes into the active segment.
+    /// Whether a record with such a body goes into the active segment, if it is appended then.
     #[inline]
-    pub fn fits(&self, body_len: usize) -> bool {
-        let fits = |writer: &SegmentWriter| writer.fits(body_len);
+    pub fn fits(&self, body_len: usize, stamp: Stamp) -> bool {
+        let fits = |writer: &SegmentWriter| writer.fits(body_len, stamp);
         self.is_active && self.writer.as_ref().is_some_and(fits)
     }
 

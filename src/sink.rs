@@ -32,6 +32,8 @@ mod blocking;
 pub mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "kinesis")]
+pub mod kinesis;
 #[cfg(any(feature = "file", feature = "stdout"))]
 pub mod lines;
 mod outcomes;
@@ -43,7 +45,7 @@ pub use batch::Batch;
 pub(crate) use batch::{Pick, Picked};
 pub use blocking::{Answer, Blocking, BlockingSink, Lanes};
 pub use outcomes::Outcomes;
-pub(crate) use outcomes::Settled;
+pub(crate) use outcomes::{Expected, Settled};
 
 /// What a sink can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -165,3 +165,27 @@ pub fn read_exact_at(file: &dyn File, buf: &mut [u8], position: u64) -> io::Resu
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
+
+/// How often a read of the medium is tried.
+pub const READ_TRIES: u32 = 3;
+
+/// Reads from the medium like [`File::read_medium_at`], and page by page where that fails: what cannot be
+/// read at all is 0xff, which nothing verifies. Both sizes are whole pages. Returns how much there is.
+pub fn read_what_can_be_read(file: &dyn File, buf: &mut [u8], position: u64) -> usize {
+    let read = |buf: &mut [u8], at| (0..READ_TRIES).find_map(|_| file.read_medium_at(buf, at).ok());
+    if let Some(len) = read(buf, position) {
+        return len;
+    }
+    let (mut at, mut end) = (position, 0);
+    for page in buf.chunks_mut(PAGE_SIZE) {
+        let len = read(page, at).unwrap_or_else(|| {
+            page.fill(0xff);
+            page.len()
+        });
+        at += page.len() as u64;
+        if len > 0 {
+            end = at - page.len() as u64 - position + len as u64;
+        }
+    }
+    usize::try_from(end).unwrap_or(buf.len())
+}

@@ -307,7 +307,7 @@ fn drain(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> Result<bool, 
             if record.offset < log.next() {
                 return true;
             }
-            if log.is_dirty() && !log.fits(record.body.len()) {
+            if log.is_dirty() && !log.fits(record.body.len(), stamp) {
                 is_left = true;
                 return false;
             }

@@ -24,6 +24,8 @@ mod look;
 mod process;
 #[path = "cli/read.rs"]
 mod read;
+#[path = "cli/repair.rs"]
+mod repair;
 #[path = "cli/serve.rs"]
 mod serve;
 #[path = "cli/usage.rs"]

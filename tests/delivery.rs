@@ -10,6 +10,7 @@ mod sim;
 mod delivery {
     mod ages;
     mod drops;
+    mod lanes;
     mod letters;
     mod lives;
     mod pace;

@@ -9,7 +9,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 13] = [
+const DIRECT: [(&str, &str); 18] = [
+    (
+        "aws-credential-types",
+        "the keys of a signature, as aws-sigv4 takes them",
+    ),
+    ("aws-sigv4", "signatures, by those who define them"),
     ("base64", "bytes that are not text, in lines of JSON"),
     (
         "crc32fast",
@@ -32,6 +37,7 @@ const DIRECT: [(&str, &str); 13] = [
         "the client for Kafka; the crate above it would bring a part of a runtime",
     ),
     ("rustix", "system calls without a C library in between"),
+    ("rustls", "TLS without a C library in between"),
     (
         "serde",
         "the visitor that keeps a value's place in the configuration",
@@ -41,10 +47,22 @@ const DIRECT: [(&str, &str); 13] = [
         "reads JSON without recursion, and writes its strings",
     ),
     ("signal-hook", "the binary ends in order on SIGTERM"),
+    ("ureq", "HTTP that blocks"),
+    ("webpki-roots", "what browsers trust"),
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 4] = ["base64", "lexopt", "rdkafka-sys", "signal-hook"];
+const OPTIONAL: [&str; 9] = [
+    "aws-credential-types",
+    "aws-sigv4",
+    "base64",
+    "lexopt",
+    "rdkafka-sys",
+    "rustls",
+    "signal-hook",
+    "ureq",
+    "webpki-roots",
+];
 
 /// Runtimes, their parts, and the clients that stand on them.
 const ASYNC: [&str; 22] = [
@@ -71,6 +89,9 @@ const ASYNC: [&str; 22] = [
     "tokio-util",
     "tower",
 ];
+
+/// What `aws-sigv4` brings of them: traits and channels, and nothing that runs.
+const OF_SIGNATURES: [&str; 2] = ["futures-util", "tokio"];
 
 /// The names of the packages that a build needs, without their versions.
 fn packages(arguments: &[&str]) -> BTreeSet<String> {
@@ -109,8 +130,39 @@ fn find<'a>(packages: &'a BTreeSet<String>, unwanted: &[&str]) -> Vec<&'a str> {
 /// `G-001`: an embedded library, no daemon. `G-035`: clients that block.
 #[test]
 fn no_async_runtime_is_in_the_tree() {
-    let packages = packages(&["--all-features"]);
-    assert_eq!(find(&packages, &ASYNC), [""; 0]);
+    let default = packages(&[]);
+    assert_eq!(find(&default, &ASYNC), [""; 0]);
+    let all = packages(&["--all-features"]);
+    assert_eq!(find(&all, &ASYNC), OF_SIGNATURES);
+}
+
+/// Of tokio there is its `sync` part, which is channels and locks: no runtime, no timers, no network. Its
+/// default is nothing.
+#[test]
+fn of_tokio_there_are_channels_only() {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .args([
+            "tree",
+            "--offline",
+            "-e",
+            "normal,features",
+            "--all-features",
+        ])
+        .args(["-i", "tokio", "--depth", "1", "--prefix", "none"])
+        .output()
+        .expect("cargo can be run");
+    let text = String::from_utf8(output.stdout).expect("names are text");
+    let features = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("tokio feature "));
+    let features: BTreeSet<_> = features.collect();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(
+        features,
+        BTreeSet::from(["\"default\"", "\"sync\""]),
+        "{text}"
+    );
 }
 
 #[test]
@@ -135,8 +187,9 @@ fn a_build_without_features_needs_nothing_optional() {
     for (feature, needs) in [
         ("file", "base64"),
         ("stdout", "base64"),
-        ("kafka", "rdkafka-sys"),
         ("cli", "lexopt"),
+        ("kinesis", "ureq"),
+        ("kafka", "rdkafka-sys"),
     ] {
         let packages = packages(&["--no-default-features", "--features", feature]);
         assert_eq!(packages.contains("lexopt"), feature == "cli", "{feature}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use forebay::config::{Config, STREAMS_MAX, resolve};
-use forebay::{counters, engine, format, log, record, segment, syncer};
+use forebay::{counters, engine, exporter, format, log, record, segment, syncer};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -35,10 +35,12 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
 /// `L-66`: each bound of `docs/limits.md` is the one in the code, and none is missing there.
 #[test]
 fn the_bounds_are_those_of_the_code() {
-    let expected: [u64; 28] = [
+    let expected: [u64; 30] = [
         STREAMS_MAX as u64,
         counters::CURSORS_MAX as u64,
         counters::CURSOR_NAME_MAX as u64,
+        u64::from(exporter::IN_FLIGHT_MAX),
+        exporter::CLASSES as u64,
         counters::INTERVALS_MAX as u64,
         counters::ERROR_TEXT_MAX as u64,
         resolve::VARS_MAX as u64,
@@ -189,6 +191,26 @@ fn each_guarantee_names_its_test() {
     for row in rows {
         let named: Vec<&str> = row[1].split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "{}: which test?", row[0]);
+        for test in named {
+            assert!(tests.contains(test), "there is no test {test}");
+        }
+    }
+}
+
+/// `L-8`: the same for each promise of docs/durability.md, to which the guarantees link.
+#[test]
+fn each_promise_names_its_test() {
+    assert!(document("README.md").contains("](docs/durability.md)"));
+    let tests = tests();
+    let rows = rows(&document("docs/durability.md"), "## Promises");
+    assert!(rows.len() >= 12);
+    for row in rows {
+        let [promise, shown] = &row[..] else {
+            panic!("two cells: {row:?}");
+        };
+        assert!(promise.ends_with('.'), "{promise}: a sentence");
+        let named: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{promise}: which test?");
         for test in named {
             assert!(tests.contains(test), "there is no test {test}");
         }

@@ -9,6 +9,7 @@ mod engine {
     mod delivery;
     mod durability;
     mod events;
+    mod lanes;
     mod memory;
     mod strict;
 }

@@ -171,3 +171,89 @@ fn a_refusal_allocates_nothing() {
     assert_eq!(stream.stats().rejected_total, refused);
     engine.close(LIMIT).unwrap();
 }
+
+/// Answers each request as Kinesis does, for as many records as it has, and allocates nothing meanwhile.
+#[cfg(feature = "kinesis")]
+fn serve_kinesis(listener: &std::net::TcpListener, requests: &AtomicU64) {
+    use std::io::{Read, Write};
+    let entry =
+        r#"{"SequenceNumber":"49590338271490256608559692538361571095","ShardId":"shardId-0"}"#;
+    let answer = |count: usize| {
+        let entries = vec![entry; count].join(",");
+        let body = format!(r#"{{"FailedRecordCount":0,"Records":[{entries}]}}"#);
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    let answers: Vec<Vec<u8>> = (0..=500).map(answer).collect();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut bytes = vec![0; 1 << 20];
+    let mut len = 0;
+    loop {
+        match stream.read(&mut bytes[len..]) {
+            Ok(count) if count > 0 => len += count,
+            _ => return,
+        }
+        // The end of a request's JSON.
+        if !bytes[..len].ends_with(b"]}") {
+            continue;
+        }
+        let names = bytes[..len]
+            .windows(14)
+            .filter(|part| part == b"\"PartitionKey\"");
+        let count = names.count();
+        requests.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(&answers[count]).unwrap();
+        len = 0;
+    }
+}
+
+/// `G-035`: a request costs some allocations, in its client and for its signature; a record none.
+#[test]
+#[cfg(feature = "kinesis")]
+fn a_record_in_a_request_allocates_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new("no-alloc-kinesis");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    let server = std::thread::spawn(move || serve_kinesis(&listener, &REQUESTS));
+    let stream = format!(
+        r#"{{"name": "telemetry", "batch": {{"maxLatencyMs": 20}},
+            "buffer": {{"fsyncIntervalMs": 20, "checkpointMs": 50}},
+            "sink": {{"type": "kinesis", "streamName": "s", "region": "r", "endpointUrl": "http://127.0.0.1:{port}/",
+                "credentials": {{"type": "static", "accessKeyId": "a", "secretAccessKey": "b"}}}}}}"#
+    );
+    let engine = Engine::open(&scratch.config(&stream)).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    let payload = [7u8; 200];
+    let records = [Record::new(b"pump-7", 1, &payload); 500];
+    // What a number of requests with so many records each allocate in all threads but this one.
+    let requests = |count: u64, len: usize| {
+        let (all_before, here_before) = (all(), here());
+        let before = REQUESTS.load(Ordering::Relaxed);
+        for _ in 0..count {
+            stream.append_batch(&records[..len]).unwrap();
+            wait_until("delivery", || stream.stats().backlog == 0);
+        }
+        let allocated = (all() - all_before) - (here() - here_before);
+        (allocated, REQUESTS.load(Ordering::Relaxed) - before)
+    };
+    requests(20, 500);
+    let ((small, few), (large, many)) = (requests(20, 1), requests(20, 500));
+    println!(
+        "allocations: {small} for {few} requests of 1 record, {large} for {many} of up to 500"
+    );
+    assert!((20..=40).contains(&few) && (20..=40).contains(&many));
+    // What others of the engine's threads do once in a while is in it.
+    assert!(
+        large / many <= small / few + 5,
+        "a record allocates nothing"
+    );
+    assert!(small <= few * 150, "{small}");
+    engine.close(LIMIT).unwrap();
+    server.join().unwrap();
+}

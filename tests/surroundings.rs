@@ -9,15 +9,21 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use common::{LIMIT, Scratch, wait_until};
-use forebay::{Code, Config, Engine};
+use forebay::clock::System;
+use forebay::format::Reason;
+use forebay::log::{BatchBuffer, Ended, View};
+use forebay::storage::Real;
+use forebay::{Code, Config, Engine, Stream};
 
 /// The user and the group that own nothing.
 const NOBODY: u32 = 65534;
@@ -274,21 +280,43 @@ impl Mounted {
         None
     }
 
-    /// An ext4 of 24 MiB in a file, with no part kept for root.
-    fn ext4(place: &Place, name: &str) -> Option<Self> {
-        let image = place.scratch.join(&format!("{name}.image"));
-        fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
-        let made = Command::new("mkfs.ext4")
-            .args(["-q", "-m", "0", "-b", "4096"])
-            .arg(&image)
-            .output();
-        if !made.is_ok_and(|made| made.status.success()) {
-            left_out("a small ext4: there is no mkfs.ext4");
+    /// A file system of so many MiB in a file, with no part kept for root.
+    fn image(place: &Place, kind: &str, mib: u64, options: &[&str]) -> Option<Self> {
+        let (program, what) = (format!("mkfs.{kind}"), format!("a small {kind}"));
+        let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        if !known.split_whitespace().any(|known| known == kind) {
+            left_out(&format!("{what}: this kernel does not have it"));
             return None;
         }
-        let path = place.scratch.join(name);
-        let options = ["-o", "loop", image.to_str().unwrap()];
-        Self::new(&path, &options, "a small ext4")
+        let image = place.scratch.join(&format!("{kind}.image"));
+        fs::File::create(&image)
+            .unwrap()
+            .set_len(mib << 20)
+            .unwrap();
+        let made = Command::new(&program).args(options).arg(&image).output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            left_out(&format!("{what}: there is no {program} that makes it"));
+            return None;
+        }
+        let options = ["-t", kind, "-o", "loop", image.to_str().unwrap()];
+        Self::new(&place.scratch.join(kind), &options, &what)
+    }
+
+    fn ext4(place: &Place) -> Option<Self> {
+        Self::image(place, "ext4", 24, &["-q", "-m", "0", "-b", "4096"])
+    }
+
+    /// All of them that this kernel has, as small as they can be.
+    fn all(place: &Place) -> Vec<Self> {
+        let btrfs = ["-q", "--mixed", "-m", "single", "-d", "single"];
+        let all = [
+            Self::ext4(place),
+            Self::image(place, "xfs", 300, &["-q"]),
+            Self::image(place, "btrfs", 48, &btrfs),
+            Self::image(place, "f2fs", 64, &["-q"]),
+            Self::tmpfs(place, "tmpfs"),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     fn tmpfs(place: &Place, name: &str) -> Option<Self> {
@@ -300,7 +328,7 @@ impl Mounted {
     fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");
         let mut file = fs::File::create(&path).unwrap();
-        for size in [1 << 20, 64 << 10, 4096, 512, 1] {
+        for size in [1 << 20, 64 << 10, 4096] {
             let block = vec![7u8; size];
             while file
                 .write_all(&block)
@@ -364,12 +392,9 @@ fn config(medium: &Mounted, place: &Place, name: &str) -> Config {
 #[test]
 fn a_medium_that_is_full_to_the_last_block_is_survived() {
     let place = Place::new("full");
-    let media = [
-        Mounted::ext4(&place, "ext4"),
-        Mounted::tmpfs(&place, "tmpfs"),
-    ];
+    let media = [Mounted::ext4(&place), Mounted::tmpfs(&place, "tmpfs")];
     for medium in media.into_iter().flatten() {
-        let append = |stream: &forebay::Stream, count: u64| {
+        let append = |stream: &Stream, count: u64| {
             let (mut taken, payload) = (0, [7u8; 1000]);
             for n in 0..count {
                 taken += u64::from(stream.append(b"pump-7", n, &payload).is_ok());
@@ -380,7 +405,7 @@ fn a_medium_that_is_full_to_the_last_block_is_survived() {
         // Full while it is open: the oldest go.
         let engine = Engine::open(&config(&medium, &place, "old")).unwrap();
         let stream = engine.stream("telemetry").unwrap();
-        append(&stream, 3000);
+        let first = append(&stream, 3000);
         stream.flush(LIMIT).unwrap();
         let before = stream.stats();
         let filler = medium.fill();
@@ -388,7 +413,7 @@ fn a_medium_that_is_full_to_the_last_block_is_survived() {
         stream.flush(LIMIT).unwrap();
         let full = stream.stats();
         println!("{}: {taken} of 10000 taken while full", medium.0.display());
-        assert_eq!(full.durable_offset, 3000 + taken);
+        assert_eq!(full.durable_offset, first + taken);
         assert!(taken > 5000 && full.dropped_total > 0, "{full:?}");
         assert!(
             full.allocated_bytes <= before.allocated_bytes + (1 << 20),
@@ -420,5 +445,100 @@ fn a_medium_that_is_full_to_the_last_block_is_survived() {
         let stream = engine.stream("telemetry").unwrap();
         stream.append_durable(b"", 0, b"x", LIMIT).unwrap();
         engine.close(LIMIT).unwrap();
+    }
+}
+
+/// Appends so many records of 1000 bytes that begin with their number; those that were taken, by offset.
+fn append_numbered(stream: &Stream, numbers: std::ops::Range<u64>, kept: &mut BTreeMap<u64, u64>) {
+    let mut payload = [7u8; 1000];
+    for n in numbers {
+        payload[..8].copy_from_slice(&n.to_le_bytes());
+        if let Ok(offset) = stream.append(b"pump-7", n, &payload) {
+            kept.insert(offset, n);
+        }
+        std::thread::park_timeout(std::time::Duration::from_micros(20));
+    }
+}
+
+/// What of these is stored, and where the store begins.
+fn stored(store: &Path) -> (BTreeMap<u64, u64>, u64) {
+    let view = View::open(store, Arc::new(Real), Arc::new(System::new())).unwrap();
+    let head = view.shared().head();
+    let mut reader = view.reader().unwrap();
+    let mut batch = BatchBuffer::new(1000, 1 << 20, 1 << 16).unwrap();
+    let (mut there, mut next) = (BTreeMap::new(), head);
+    loop {
+        batch.clear();
+        let (ended, after) = reader.read(next, u64::MAX, &mut batch).unwrap();
+        for entry in batch.entries() {
+            let view = batch.view(entry);
+            let n = u64::from_le_bytes(view.payload[..8].try_into().unwrap());
+            assert!(view.payload[8..].iter().all(|byte| *byte == 7) && view.time_ms == n);
+            there.insert(entry.offset, n);
+        }
+        next = after;
+        match ended {
+            Ended::CaughtUp => return (there, head),
+            Ended::Gap(gap) => assert_eq!(gap.reason, Reason::NeverDurable, "{gap:?}"),
+            Ended::Full => {}
+        }
+    }
+}
+
+/// `L-46`, `L-49`: each file system that this kernel has is filled to its last block again and again while
+/// records come in, and freed again. Of what a flush said is durable nothing is missing from the head on,
+/// whether the engine ended cleanly or is thrown away; and the store keeps its budget.
+#[test]
+fn each_file_system_may_fill_up_under_load_and_be_freed() {
+    let place = Place::new("fill");
+    for medium in Mounted::all(&place) {
+        let name = medium.0.file_name().unwrap().to_string_lossy().into_owned();
+        let store = medium.0.join("data/telemetry");
+        let mut promised = BTreeMap::new();
+        let (mut from, mut refused) = (0, 0);
+        for round in 0..3 {
+            let engine = Engine::open(&config(&medium, &place, "data")).unwrap();
+            let stream = engine.stream("telemetry").unwrap();
+            let mut kept = BTreeMap::new();
+            for phase in 0..3 {
+                // Full in the middle: while records come in, and while they go on coming.
+                let filler = std::thread::scope(|scope| {
+                    let filler = scope.spawn(|| (phase == 1).then(|| medium.fill()));
+                    append_numbered(&stream, from..from + 3000, &mut kept);
+                    filler.join().unwrap()
+                });
+                from += 3000;
+                append_numbered(&stream, from..from + 3000, &mut kept);
+                from += 3000;
+                if stream.flush(LIMIT / 10).is_err() {
+                    // A copy-on-write file system may be too full even to replace a block.
+                    refused += 1;
+                } else {
+                    promised.append(&mut kept);
+                }
+                if let Some(filler) = filler {
+                    fs::remove_file(&filler).unwrap();
+                    wait_until("it goes on", || stream.flush(LIMIT).is_ok());
+                    promised.append(&mut kept);
+                }
+            }
+            if round == 1 {
+                engine.close(LIMIT).unwrap();
+            }
+            let blocks = stream.stats().allocated_bytes;
+            assert!(blocks <= 16 << 20, "{name}: {blocks}");
+            drop(engine);
+            let (there, head) = stored(&store);
+            let missing = promised
+                .range(head..)
+                .find(|(offset, n)| there.get(offset) != Some(n));
+            assert_eq!(missing, None, "{name}");
+            assert!(there.len() > 1000, "{name}: {}", there.len());
+        }
+        println!(
+            "{name}: {} of {from} taken and durable, {refused} flushes told that the disk was full",
+            promised.len()
+        );
+        assert!(promised.len() > 10_000, "{name}: {}", promised.len());
     }
 }

@@ -74,6 +74,7 @@ fn child() {
     let flat_out = stream.stats();
 
     mark("paced");
+    let began = Instant::now();
     for _ in 0..2000 {
         let start = Instant::now();
         append();
@@ -82,10 +83,11 @@ fn child() {
         }
     }
     mark("paced-end");
+    let paced_secs = began.elapsed().as_secs();
     let paced = stream.stats();
     engine.close(LIMIT).unwrap();
     let roles = format!(
-        "{appender} {syncer} {} {} {} {}",
+        "{appender} {syncer} {} {} {} {} {paced_secs}",
         flat_out.written_bytes,
         flat_out.syncs_total,
         paced.syncs_total - flat_out.syncs_total,
@@ -145,8 +147,8 @@ fn count_calls(ring: &str) {
     let roles = std::fs::read_to_string(scratch.join("roles")).unwrap();
     let mut roles = roles.split(' ').map(|role| role.parse::<u64>().unwrap());
     let mut role = || roles.next().unwrap();
-    let (appender, syncer, written, syncs, paced_syncs, sleeps) =
-        (role(), role(), role(), role(), role(), role());
+    let (appender, syncer, written, syncs, paced_syncs, sleeps, secs) =
+        (role(), role(), role(), role(), role(), role(), role());
     let (appender, syncer) = (trace_of(&scratch.0, appender), trace_of(&scratch.0, syncer));
 
     let flat_out = between(&appender, "flat-out", "flat-out-end");
@@ -164,8 +166,10 @@ fn count_calls(ring: &str) {
         (flat_out.len() + paced.len()) as u64 <= sleeps,
         "more wake-ups than sleeps"
     );
-    assert!(paced.len() <= 6, "{} wake-ups in two seconds", paced.len());
-    assert!(paced_syncs <= 4, "{paced_syncs} syncs in two seconds");
+    // Two seconds, or more where others have the processors.
+    let woken = paced.len() as u64;
+    assert!(woken <= 2 * secs + 2, "{woken} wake-ups in {secs} s");
+    assert!(paced_syncs <= secs + 2, "{paced_syncs} syncs in {secs} s");
 
     let calls = syncer.lines().count();
     #[allow(clippy::cast_precision_loss)]

@@ -2,18 +2,20 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Argument, Arguments, Done, Failure, place, required, say, time, view};
 use crate::clock::{Clock, System};
 use crate::error::Error;
-use crate::log::{BatchBuffer, Ended, View};
+use crate::log::{BatchBuffer, Ended, Salvage, Salvaged};
 use crate::record::RecordView;
 use crate::sink::lines::{LineFormat, write_line};
+use crate::storage::Real;
 use crate::watermark::seam::park;
 
 pub const HELP: &str = "\
-usage: forebay read DIR [--from N|TIME] [--to N|TIME] [--follow] [--format log|ndjson|raw]
+usage: forebay read DIR [--from N|TIME] [--to N|TIME] [--follow | --salvage] [--format log|ndjson|raw]
 
 Prints the durable records of the store in a directory, in order. Takes no lock and changes nothing; an engine that has
 the store does not notice. What is missing is said on standard error.
@@ -21,6 +23,9 @@ the store does not notice. What is missing is said on standard error.
   --from N|TIME    start at this offset, or at the first record stored at or after this time
   --to N|TIME      end before this offset, or before the first record stored at or after this time
   --follow         go on as records become durable
+  --salvage        whatever verifies, also where no store opens from it: without the checkpoint, the head, cursors and
+                   marks, also from files that were set aside; what was delivered or dropped comes out where it is still
+                   there. Exit status 1 when a file could not be read
   --format log     offset, time, key and payload, for people (default)
   --format ndjson  one JSON object a record
   --format raw     payloads as they are, a line feed behind each
@@ -50,7 +55,8 @@ enum Format {
 }
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let (mut path, mut from, mut to, mut follows) = (None, Place::Offset(0), None, false);
+    let (mut path, mut from, mut to) = (None, Place::Offset(0), None);
+    let (mut follows, mut salvages) = (false, false);
     let mut format = Format::Log;
     let clock = System::new();
     while let Some(argument) = arguments.next()? {
@@ -62,6 +68,7 @@ pub fn main(mut arguments: Arguments) -> Done {
                 to = Some(read_place(&arguments.value()?, clock.wall_ms())?);
             }
             Argument::Option(name) if name == "follow" => follows = true,
+            Argument::Option(name) if name == "salvage" => salvages = true,
             Argument::Option(name) if name == "format" => {
                 format = match arguments.value()?.as_str() {
                     "log" => Format::Log,
@@ -76,7 +83,15 @@ pub fn main(mut arguments: Arguments) -> Done {
             argument => place(&mut [&mut path], argument)?,
         }
     }
-    print_records(&required(path, "DIR")?, from, to, follows, format)
+    let path = required(path, "DIR")?;
+    match (salvages, follows) {
+        (true, true) => {
+            let text = "--salvage and --follow exclude each other".to_owned();
+            Err(Failure::Usage(text))
+        }
+        (true, false) => salvage(&path, from, to, format),
+        (false, _) => print_records(&path, from, to, follows, format),
+    }
 }
 
 pub fn read_place(text: &str, now_ms: u64) -> Result<Place, Failure> {
@@ -136,7 +151,8 @@ fn print_records(
             {
                 return Ok(out.out.flush()?);
             }
-            out.print(&view, &record)?;
+            let summary = view.summary();
+            out.print(&summary.checkpoint.name, summary.epoch, &record)?;
         }
         next = after;
         match ended {
@@ -159,6 +175,47 @@ fn print_records(
     }
 }
 
+/// Whether a record is before a place.
+fn is_before(record: &RecordView<'_>, place: Place) -> bool {
+    match place {
+        Place::Offset(offset) => record.offset < offset,
+        Place::Time(wall_ms) => record.appended.wall_ms < wall_ms,
+    }
+}
+
+fn salvage(path: &Path, from: Place, to: Option<Place>, format: Format) -> Done {
+    let salvage = Salvage::open(path, &Real, Arc::new(System::new()))?;
+    for note in salvage.notes() {
+        say(&format!("{note}\n"));
+    }
+    let (name, epoch) = salvage.stream();
+    let mut out = Printer {
+        out: io::stdout().lock(),
+        line: Vec::new(),
+        format,
+    };
+    let read = salvage.read(|salvaged| match salvaged {
+        Salvaged::Missing(start, end) => {
+            let last = end - 1;
+            say(&format!("records {start} to {last} are not there\n"));
+            Ok(())
+        }
+        Salvaged::Record(record) => {
+            let is_asked = !is_before(&record, from) && to.is_none_or(|to| is_before(&record, to));
+            match is_asked {
+                true => out.print(name, epoch, &record),
+                false => Ok(()),
+            }
+        }
+    });
+    read.map_err(|error| Failure::Error(Error::io("read store", error)))??;
+    out.out.flush()?;
+    match salvage.notes() {
+        [] => Ok(()),
+        _ => Err(Failure::Found),
+    }
+}
+
 struct Printer<W> {
     out: W,
     line: Vec<u8>,
@@ -166,7 +223,7 @@ struct Printer<W> {
 }
 
 impl<W: Write> Printer<W> {
-    fn print(&mut self, view: &View, record: &RecordView<'_>) -> Done {
+    fn print(&mut self, name: &str, epoch: u64, record: &RecordView<'_>) -> Done {
         self.line.clear();
         match self.format {
             Format::Log => {
@@ -182,11 +239,7 @@ impl<W: Write> Printer<W> {
                 let text = format!("{} {time} {key}{properties} {payload}\n", record.offset);
                 self.line.extend_from_slice(text.as_bytes());
             }
-            Format::Lines(format) => {
-                let summary = view.summary();
-                let name = &summary.checkpoint.name;
-                write_line(&mut self.line, format, name, summary.epoch, record);
-            }
+            Format::Lines(format) => write_line(&mut self.line, format, name, epoch, record),
         }
         Ok(self.out.write_all(&self.line)?)
     }

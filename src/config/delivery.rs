@@ -5,15 +5,14 @@ use std::time::Duration;
 use super::Result;
 use super::json::Object;
 use super::stream::{finish, number32, only, take, time};
-use crate::exporter::Ordering;
+use crate::exporter::{IN_FLIGHT_MAX, Ordering};
 
 /// The bounds of a batch where nothing else is said.
 pub const BATCH_RECORDS: u32 = 500;
 /// See [`BATCH_RECORDS`].
 pub const BATCH_BYTES: u32 = 4 << 20;
 
-/// The most batches under way at once.
-pub const IN_FLIGHT_MAX: u32 = 8;
+/// The largest numbers that are accepted.
 const BATCH_RECORDS_MAX: u32 = 100_000;
 const BATCH_BYTES_MAX: u32 = 64 << 20;
 

@@ -15,6 +15,9 @@ use crate::exporter::Ordering;
 use crate::sink::lines::LineFormat;
 use crate::storage::default_run_dir;
 
+#[cfg(feature = "kinesis")]
+mod kinesis;
+
 /// The fields of an object, in order, their values as JSON.
 type Fields = Vec<(&'static str, String)>;
 
@@ -94,6 +97,8 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Stdout(crate::sink::stdout::Options { format }) => {
             ("stdout", vec![("format", line_format(*format))])
         }
+        #[cfg(feature = "kinesis")]
+        SinkKind::Kinesis(options) => ("kinesis", kinesis::fields(options)),
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(options) => ("kafka", kafka(options)),
     };

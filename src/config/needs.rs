@@ -50,13 +50,18 @@ impl Needs {
         let lines: u64 = stream
             .sinks
             .iter()
-            .map(|sink| lines_of(&sink.kind, buffer.max_record_bytes))
+            .map(|sink| lines_of(stream, &sink.kind, buffer.max_record_bytes))
             .sum();
         let read_ahead = u64::from(READ_AHEAD_PAGES) * PAGE_SIZE as u64;
         let ordering = stream.delivery.ordering;
         // What a sink's exporter has of them; and where there are lanes, a copy for each.
         let batches = |sink: &SinkConfig| match sink.kind {
             SinkKind::None => 0,
+            #[cfg(feature = "kinesis")]
+            SinkKind::Kinesis(_) => match stream.kinesis_lanes() {
+                1 => exporter::buffers(1, ordering),
+                lanes => exporter::buffers(lanes, ordering) + lanes,
+            },
             SinkKind::Callback(_) => match stream.delivery.max_in_flight as usize {
                 1 => exporter::buffers(1, ordering),
                 lanes => exporter::buffers(lanes, ordering) + lanes,
@@ -95,10 +100,10 @@ impl Needs {
 
 /// What a sink makes of the records that it gets.
 #[cfg_attr(
-    not(any(feature = "file", feature = "stdout")),
+    not(all(feature = "kinesis", any(feature = "file", feature = "stdout"))),
     allow(unused_variables)
 )]
-fn lines_of(kind: &SinkKind, max_record_bytes: u32) -> u64 {
+fn lines_of(stream: &StreamConfig, kind: &SinkKind, max_record_bytes: u32) -> u64 {
     #[cfg(any(feature = "file", feature = "stdout"))]
     let lines = crate::sink::lines::lines_size_max(max_record_bytes as usize) as u64;
     match kind {
@@ -107,6 +112,12 @@ fn lines_of(kind: &SinkKind, max_record_bytes: u32) -> u64 {
         SinkKind::File(_) => lines,
         #[cfg(feature = "stdout")]
         SinkKind::Stdout(_) => lines,
+        #[cfg(feature = "kinesis")]
+        SinkKind::Kinesis(options) => {
+            let (bytes, records) = (stream.batch.max_bytes, stream.batch.max_records);
+            let bytes = bytes.max(max_record_bytes);
+            options.memory_of_lane(bytes.into(), records.into()) * stream.kinesis_lanes() as u64
+        }
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(_) => CLIENT,
     }

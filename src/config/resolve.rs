@@ -112,6 +112,12 @@ impl<'a> Resolver<'a> {
         node.word_of(self.text(node)?.reveal(), words)
     }
 
+    /// What the environment says, of what may be there. What is no text is not there.
+    #[cfg(feature = "kinesis")]
+    pub fn of_environment(&self, name: &str) -> Option<String> {
+        self.around.variable(name)?.into_string().ok()
+    }
+
     fn resolve(&self, node: &Node<'_>, text: &str) -> Result<Text> {
         let mut done = Text::default();
         let mut rest = text;

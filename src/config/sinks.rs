@@ -11,6 +11,8 @@ use crate::sink::text::Text;
 
 #[cfg(feature = "kafka")]
 pub(super) mod kafka;
+#[cfg(feature = "kinesis")]
+mod kinesis;
 
 /// A sink.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ pub enum SinkKind {
     /// Lines on standard output.
     #[cfg(feature = "stdout")]
     Stdout(crate::sink::stdout::Options),
+    /// Amazon Kinesis Data Streams.
+    #[cfg(feature = "kinesis")]
+    Kinesis(Box<crate::sink::kinesis::Options>),
     /// A topic of Kafka.
     #[cfg(feature = "kafka")]
     Kafka(crate::sink::kafka::Options),
@@ -48,7 +53,7 @@ const TYPES: [(&str, bool); 6] = [
     ("callback", true),
     ("file", cfg!(feature = "file")),
     ("stdout", cfg!(feature = "stdout")),
-    ("kinesis", false),
+    ("kinesis", cfg!(feature = "kinesis")),
     ("kafka", cfg!(feature = "kafka")),
 ];
 
@@ -122,6 +127,8 @@ fn read(
         "stdout" => SinkKind::Stdout(crate::sink::stdout::Options {
             format: line_format(&mut object, resolver)?,
         }),
+        #[cfg(feature = "kinesis")]
+        "kinesis" => SinkKind::Kinesis(Box::new(kinesis::read(&mut object, resolver)?)),
         #[cfg(feature = "kafka")]
         "kafka" => SinkKind::Kafka(kafka::read(&mut object, resolver, warnings)?),
         "callback" => {

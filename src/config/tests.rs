@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 14] = [
+const PLACES: [(&str, &str); 19] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -22,6 +22,11 @@ const PLACES: [(&str, &str); 14] = [
     ("file", "streams[0].sink"),
     ("stdout", "streams[0].sink"),
     ("callback", "streams[0].sink"),
+    ("kinesis", "streams[0].sink"),
+    ("credentials", "streams[0].sink.credentials"),
+    ("static", "streams[0].sink.credentials"),
+    ("profile", "streams[0].sink.credentials"),
+    ("iot", "streams[0].sink.credentials"),
     ("kafka", "streams[0].sink"),
     ("input", "inputs[0]"),
     ("stdin", "inputs[0]"),
@@ -33,8 +38,8 @@ fn is_compiled_in(place: &str) -> bool {
     match place {
         "file" => cfg!(feature = "file"),
         "stdout" => cfg!(feature = "stdout"),
+        "kinesis" | "credentials" | "static" | "profile" | "iot" => cfg!(feature = "kinesis"),
         "kafka" => cfg!(feature = "kafka"),
-        "kinesis" => false,
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
         _ => true,
     }
@@ -68,7 +73,37 @@ fn document(place: &str, key: &str, field: &str) -> String {
             other.to_owned()
         }
     };
+    let credentials = match place {
+        "static" => object(
+            true,
+            &[
+                ("type", "\"static\""),
+                ("accessKeyId", "\"AKID\""),
+                ("secretAccessKey", "\"x\""),
+            ],
+        ),
+        "profile" => object(true, &[("type", "\"profile\"")]),
+        "iot" => object(
+            true,
+            &[
+                ("type", "\"iot\""),
+                ("endpoint", "\"c.example\""),
+                ("roleAlias", "\"a\""),
+                ("certificateFile", "\"c.pem\""),
+                ("keyFile", "\"k.pem\""),
+            ],
+        ),
+        _ => object(is("credentials"), &[("type", "\"default\"")]),
+    };
+    let kinesis = [
+        ("type", "\"kinesis\""),
+        ("streamName", "\"t\""),
+        ("region", "\"eu-west-1\""),
+        ("credentials", credentials.as_str()),
+    ];
     let sink = match place {
+        "kinesis" => object(true, &kinesis[..3]),
+        "credentials" | "static" | "profile" | "iot" => object(false, &kinesis),
         "file" => object(true, &[("type", "\"file\""), ("path", "\"out/lines\"")]),
         "kafka" => object(
             true,

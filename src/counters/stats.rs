@@ -213,6 +213,8 @@ stats! {
         dropped_never_durable "droppedNeverDurable",
         /// Panics inside the sink.
         panics_total "panicsTotal",
+        /// Records that were sent under another key, because the far side does not take theirs.
+        keys_mapped "keysMapped",
     }
     /// Its name.
     pub name: String<CURSOR_NAME_MAX>,
@@ -293,6 +295,7 @@ impl Board {
                 dropped_damage: cursor.get(C::DroppedDamage),
                 dropped_never_durable: cursor.get(C::DroppedNeverDurable),
                 panics_total: cursor.get(C::Panics),
+                keys_mapped: cursor.get(C::KeysMapped),
                 dropped_total: 0,
                 name,
                 state,

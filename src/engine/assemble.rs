@@ -100,7 +100,7 @@ fn add(
     let number = place.dir.device();
     let mut sinks = Vec::new();
     for sink in &stream.sinks {
-        if let Some(built) = build_sink(sink, config, world)? {
+        if let Some(built) = build_sink(stream, sink, config, world)? {
             sinks.push((sink, built));
         }
     }
@@ -347,10 +347,15 @@ fn new_exporter(
 
 /// Builds a sink; `None` when nothing is delivered.
 #[cfg_attr(
-    not(feature = "file"),
+    not(all(feature = "file", feature = "kinesis")),
     allow(unused_variables, clippy::unnecessary_wraps)
 )]
-fn build_sink(sink: &SinkConfig, config: &Config, world: &World) -> Result<Option<Box<dyn Sink>>> {
+fn build_sink(
+    stream: &StreamConfig,
+    sink: &SinkConfig,
+    config: &Config,
+    world: &World,
+) -> Result<Option<Box<dyn Sink>>> {
     match &sink.kind {
         SinkKind::None => Ok(None),
         SinkKind::Callback(id) => {
@@ -371,6 +376,21 @@ fn build_sink(sink: &SinkConfig, config: &Config, world: &World) -> Result<Optio
         SinkKind::Stdout(options) => {
             use crate::sink::{Blocking, stdout::Stdout};
             Ok(Some(Box::new(Blocking::new(Stdout::new(*options)))))
+        }
+        #[cfg(feature = "kinesis")]
+        SinkKind::Kinesis(options) => {
+            use crate::sink::{Blocking, Lanes, kinesis::Kinesis};
+            let count = stream.kinesis_lanes();
+            let mut lanes = Kinesis::lanes((**options).clone(), &world.clock, count)?;
+            match (lanes.len(), lanes.pop()) {
+                (1, Some(lane)) => Ok(Some(Box::new(Blocking::new(lane)))),
+                (_, lane) => {
+                    lanes.extend(lane);
+                    let lanes = Lanes::new(lanes);
+                    let lanes = lanes.map_err(|error| Error::io("start a sink's lanes", error))?;
+                    Ok(Some(Box::new(lanes)))
+                }
+            }
         }
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(options) => {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The most batches under way at once.
+pub const IN_FLIGHT_MAX: u32 = 8;
+
 /// What stays in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Ordering {
@@ -46,7 +49,10 @@ impl Options {
     pub fn lanes(&self, in_flight_max: u32, keeps_order: bool) -> usize {
         let lanes = match self.ordering {
             Ordering::Stream if !keeps_order => 1,
-            _ => self.in_flight_max.min(in_flight_max).max(1),
+            _ => self
+                .in_flight_max
+                .min(in_flight_max)
+                .clamp(1, IN_FLIGHT_MAX),
         };
         lanes as usize
     }

@@ -3,7 +3,7 @@
 use super::window::{CLASSES, State};
 use super::{Exporter, Ordering};
 use crate::clock::Mono;
-use crate::sink::Pick;
+use crate::sink::{Expected, Pick};
 
 /// What keeps the keys' order.
 pub(super) struct Classes {
@@ -59,7 +59,7 @@ impl Exporter {
             // Also of a batch that is not answered for in full it may be known that some failed.
             false => !busy.any(|lane| {
                 let batch = self.outcomes.of(lane.ticket);
-                batch.is_some_and(|batch| batch.has_retries())
+                batch.is_some_and(Expected::has_retries)
             }),
         };
         if !may_go {
@@ -94,7 +94,7 @@ impl Exporter {
                 return true;
             }
             for (entry, slot) in chunk.slots.iter().enumerate() {
-                if !chunk.is_ready(slot, now) {
+                if !chunk.is_ready(*slot, now) {
                     continue;
                 }
                 let pick = pick(*at, entry);
@@ -129,7 +129,7 @@ impl Exporter {
                 if slot.state != State::Waiting || classes.away[class] || classes.marks[class] {
                     continue;
                 }
-                match chunk.is_ready(slot, now) {
+                match chunk.is_ready(*slot, now) {
                     true => classes.ready[class] += 1,
                     false => classes.marks[class] = true,
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Exporter;
 use super::window::State;
 use crate::counters::{CursorCounter, SinkState};
-use crate::sink::{Link, Outcome, Pick, Settled, Ticket};
+use crate::sink::{Expected, Link, Outcome, Pick, Settled, Ticket};
 
 /// Chunks by number, as bits; there are fewer than this has.
 type Chunks = u32;
@@ -28,6 +28,10 @@ impl Exporter {
         }
         let panics = self.outcomes.take_panics();
         self.count_panics(panics);
+        let mapped = self.outcomes.take_mapped();
+        if mapped > 0 {
+            self.cursor.add(CursorCounter::KeysMapped, mapped);
+        }
         if let Some(link) = self.outcomes.take_link() {
             self.is_link_told = true;
             self.set_link(link);
@@ -62,7 +66,7 @@ impl Exporter {
 
     fn is_settled(&self, ticket: Ticket) -> bool {
         let batch = self.outcomes.of(ticket);
-        batch.is_none_or(|batch| batch.is_settled())
+        batch.is_none_or(Expected::is_settled)
     }
 
     fn is_all_settled(&self) -> bool {
@@ -95,10 +99,7 @@ impl Exporter {
         let lane = &mut self.lanes[at];
         lane.is_busy = false;
         let (ticket, whole) = (lane.ticket, lane.whole);
-        let is_accepted = self
-            .outcomes
-            .of(ticket)
-            .is_some_and(|batch| batch.is_accepted());
+        let is_accepted = self.outcomes.of(ticket).is_some_and(Expected::is_accepted);
         let (accepted, failed, is_given_up) = match whole.filter(|_| is_accepted) {
             Some(chunk) => {
                 self.window.chunks[chunk].set_all(State::Done);
@@ -195,7 +196,7 @@ impl Exporter {
         let hit = (0..self.window.chunks.len()).filter(is_hit);
         let failures = hit.clone().map(|at| self.window.chunks[at].failures);
         let failures = failures.max().unwrap_or(0);
-        let after = self.outcomes.of(ticket).map(|batch| batch.after());
+        let after = self.outcomes.of(ticket).map(Expected::after);
         let wait = self.backoff(failures).max(after.unwrap_or_default());
         let until = self.clock.mono().plus(wait);
         for at in hit {
@@ -211,16 +212,10 @@ impl Exporter {
         loop {
             let end = self.window.end();
             self.cursor.acknowledge_but(self.window.open(), end);
-            let mut is_passed = false;
-            while let Some(gap) = self.window.take_done() {
-                if let Some(gap) = gap {
-                    self.cursor.skip(gap);
-                    is_passed = true;
-                }
-            }
-            // What is done behind a gap may be more than the cursor could remember.
-            if !is_passed {
-                return;
+            match self.window.free_done() {
+                // What is done behind it may be more than the cursor could remember.
+                Some(gap) => self.cursor.skip(gap),
+                None => return,
             }
         }
     }

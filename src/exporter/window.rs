@@ -31,7 +31,7 @@ pub(super) enum State {
 }
 
 /// Keys are told apart by so many classes: a key whose class holds one that failed waits with it.
-pub(super) const CLASSES: usize = 1024;
+pub const CLASSES: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
@@ -115,7 +115,7 @@ impl Chunk {
     }
 
     /// Whether a record may be submitted now.
-    pub fn is_ready(&self, slot: &Slot, now: Mono) -> bool {
+    pub fn is_ready(&self, slot: Slot, now: Mono) -> bool {
         slot.state == State::Waiting && (slot.submissions == 0 || now >= self.retry_at)
     }
 }
@@ -207,20 +207,24 @@ impl Window {
         chunk.set_all(State::Done);
     }
 
-    /// Frees a chunk of which nothing is open; `None` when there is none. With the gap behind it, which is
-    /// passed when everything before it is done, and not earlier: so it is counted once, also by a cursor
-    /// that remembers only some of what is done out of order.
-    pub fn take_done(&mut self) -> Option<Option<Gap>> {
-        let oldest = self.order.first().copied();
-        let is_done = |at: &&usize| {
-            let chunk = &self.chunks[**at];
-            let is_passed = chunk.gap.is_none() || oldest == Some(**at);
-            chunk.is_closed && chunk.open() == 0 && is_passed
-        };
-        let at = *self.order.iter().find(is_done)?;
-        let gap = self.chunks[at].gap;
-        self.free(at);
-        Some(gap)
+    /// Frees the chunks of which nothing is open, up to one with a gap behind it: the gap. It is passed when
+    /// everything before it is done, and not earlier: so it is counted once, also by a cursor that
+    /// remembers only some of what is done out of order.
+    pub fn free_done(&mut self) -> Option<Gap> {
+        loop {
+            let oldest = self.order.first().copied();
+            let is_done = |at: &&usize| {
+                let chunk = &self.chunks[**at];
+                let is_passed = chunk.gap.is_none() || oldest == Some(**at);
+                chunk.is_closed && chunk.open() == 0 && is_passed
+            };
+            let at = *self.order.iter().find(is_done)?;
+            let gap = self.chunks[at].gap;
+            self.free(at);
+            if gap.is_some() {
+                return gap;
+            }
+        }
     }
 
     /// Merges two neighbours that are at rest and fit into one. The chunk that is free then.

@@ -3,7 +3,8 @@
 use heapless::{String, Vec};
 
 use super::{
-    FORMAT, Fault, Fields, NAME_LEN_MAX, PAGE_SIZE, StoreId, Writer, narrow, seal, verifies,
+    FORMAT, Fault, Fields, NAME_LEN_MAX, PAGE_SIZE, PAGES_MAX, StoreId, Writer, is_life, is_offset,
+    narrow, seal, verifies,
 };
 use crate::clock::Stamp;
 use crate::counters::{CURSOR_NAME_MAX, CURSORS_MAX, INTERVALS_MAX, Place};
@@ -351,8 +352,51 @@ impl Checkpoint {
                 })
                 .ok()?;
         }
-        Some(checkpoint)
+        checkpoint.is_within_bounds().then_some(checkpoint)
     }
+
+    /// Whether all numbers are such as can have been written: sums of them fit, and ranges rise.
+    fn is_within_bounds(&self) -> bool {
+        let Self {
+            mark,
+            opened,
+            reach,
+            head,
+            ..
+        } = *self;
+        let numbers = [mark, opened, reach, head];
+        let is_whole = self.generation < u64::MAX >> 1 && is_life(self.life);
+        is_whole
+            && self.page <= PAGES_MAX
+            && numbers.into_iter().all(is_offset)
+            && self.cursors.iter().all(|cursor| {
+                let place = &cursor.place;
+                is_offset(place.position) && is_rising(place.position, &place.intervals)
+            })
+            && self.sources.iter().all(|source| is_offset(source.offset))
+            && self
+                .ledger
+                .iter()
+                .all(|loss| loss.count <= loss.end - loss.start.min(loss.end))
+            && self
+                .ledger
+                .iter()
+                .all(|loss| loss.start < loss.end && is_offset(loss.end))
+            && self
+                .ledger
+                .windows(2)
+                .all(|pair| pair[0].end <= pair[1].start)
+    }
+}
+
+/// Whether intervals follow each other above `position`.
+fn is_rising(position: u64, intervals: &[(u64, u64)]) -> bool {
+    let mut last = position;
+    intervals.iter().all(|(from, to)| {
+        let is_next = last <= *from && from < to && is_offset(*to);
+        last = *to;
+        is_next
+    })
 }
 
 fn text<const LEN: usize>(bytes: &[u8]) -> Option<String<LEN>> {

@@ -1,6 +1,8 @@
 //! A page's header: where it belongs, when it was written, and how to get into it.
 
-use super::{FORMAT, Fields, PAGE_SIZE, Writer, narrow, seal, verifies};
+use super::{
+    FORMAT, Fields, PAGE_SIZE, PAGES_MAX, Writer, is_life, is_offset, narrow, seal, verifies,
+};
 use crate::clock::Stamp;
 
 /// The bytes of a page's header.
@@ -99,7 +101,8 @@ impl PageHeader {
             start,
             count,
         };
-        starts_inside.then_some(header)
+        let is_within = is_offset(base) && is_offset(first) && is_offset(mark) && is_life(life);
+        (starts_inside && is_within && tail < PAGES_MAX).then_some(header)
     }
 
     /// The offset behind the last record that starts here.

@@ -2,7 +2,9 @@
 
 use heapless::String;
 
-use super::{FORMAT, Fault, Fields, PAGE_SIZE, StoreId, Writer, narrow, seal, verifies};
+use super::{
+    FORMAT, Fault, Fields, PAGE_SIZE, StoreId, Writer, is_life, is_offset, narrow, seal, verifies,
+};
 use crate::clock::Stamp;
 
 /// How many copies of the header stand in front, one a page.
@@ -13,6 +15,8 @@ pub const SEGMENT_HEADER_SIZE: usize = 512;
 pub const NAME_LEN_MAX: usize = 249;
 /// The fewest pages of a segment: two headers, three tail slots and one page more.
 pub const PAGES_MIN: u32 = 6;
+/// The most pages of a segment: it is shorter than 4 GiB.
+pub const PAGES_MAX: u32 = (1 << 20) - 1;
 
 const MAGIC: [u8; 8] = *b"fbaySEG\n";
 const RESERVED_FOR_ENCRYPTION: usize = 2 + 2 + 4 + 16 + 32;
@@ -97,7 +101,9 @@ impl SegmentHeader {
             .and_then(|name| std::str::from_utf8(name).ok());
         let name = name.and_then(|name| String::try_from(name).ok());
         let name = name.ok_or(Fault::Invalid)?;
-        if page_size as usize != PAGE_SIZE || pages < PAGES_MIN {
+        let is_within =
+            is_offset(base) && is_life(life) && (PAGES_MIN..=PAGES_MAX).contains(&pages);
+        if page_size as usize != PAGE_SIZE || !is_within {
             return Err(Fault::Invalid);
         }
         Ok(Self {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::{CHECKPOINT_FILE_SIZE, Checkpoint, Fault, PAGE_SIZE, SLOT_COUNT, SLOT_SIZE};
-use crate::storage::{Buffer, Dir, File};
+use crate::storage::{Buffer, Dir, File, read_what_can_be_read};
 
 /// The name of the checkpoint file.
 pub const FILE_NAME: &str = "checkpoint";
@@ -38,12 +38,11 @@ pub fn read(file: &dyn File, from_medium: bool) -> io::Result<Result<Found, u16>
     for slot in 0..SLOT_COUNT {
         let at = u64::from(slot) * SLOT_SIZE as u64;
         let len = if from_medium {
-            file.read_medium_at(&mut buffer, at)
+            // A bad block must not hide the other half, nor an error that passes the newest of all.
+            read_what_can_be_read(file, &mut buffer, at)
+        } else if let Ok(len) = file.read_at(&mut buffer, at) {
+            len
         } else {
-            file.read_at(&mut buffer, at)
-        };
-        // A slot that cannot be read is as good as one that does not verify.
-        let Ok(len) = len else {
             found.add_bad(slot);
             continue;
         };

@@ -15,7 +15,7 @@ use super::{Reader, Shared};
 use crate::clock::Clock;
 use crate::counters::{Board, CURSORS_MAX, INTERVALS_MAX, Owner, Place};
 use crate::error::{Code, Error, Result};
-use crate::format::{Checkpoint, CursorEntry};
+use crate::format::{Checkpoint, CursorEntry, StoreId};
 use crate::segment;
 use crate::storage::{Dir, File, Storage};
 
@@ -144,10 +144,7 @@ impl Editor {
     /// The shared ring of the last run, if it had one in this boot.
     fn ring(&self) -> Option<PathBuf> {
         self.board()?;
-        let name = format!("{}.ring", self.checkpoint.store);
-        let path = board_path(&*self.lock)?.with_file_name(name);
-        self.storage.shared_by_other(&path).ok()?;
-        Some(path)
+        ring_of(&*self.lock, &*self.storage, self.checkpoint.store)
     }
 
     /// The board of the last run, if it is of this store and this boot.
@@ -172,6 +169,13 @@ impl Editor {
             entry.place = newer.unwrap_or_else(|| entry.place.clone());
         }
     }
+}
+
+/// The shared ring of whoever wrote the lock file, if it had one.
+pub(super) fn ring_of(lock: &dyn File, storage: &dyn Storage, store: StoreId) -> Option<PathBuf> {
+    let path = board_path(lock)?.with_file_name(format!("{store}.ring"));
+    storage.shared_by_other(&path).ok()?;
+    Some(path)
 }
 
 /// Notes that the offsets from `from` up to `to` are done. False: it would take more intervals than a

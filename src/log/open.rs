@@ -19,7 +19,7 @@ use heapless::String as Name;
 
 use super::checkpoints::{self, Checkpoints};
 use super::sources::Sources;
-use super::spare::Spare;
+use super::spare::{self, Spare};
 use super::{Geometry, Log, Options};
 use crate::clock::{Clock, Mono};
 use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamCounter};
@@ -255,6 +255,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         is_active: false,
         replaced: None,
         spares: Vec::new(),
+        leftovers: Vec::new(),
         no_space_until: Mono::default(),
         reserve_due: Mono::default(),
         reserve_short: None,
@@ -394,9 +395,9 @@ impl Log {
             if self.adopt_spare(name, files) {
                 continue;
             }
-            if let Err(error) = self.dir.remove(name) {
-                log::warn!("{}: remove {name} failed: {error}", self.options.name);
-            }
+            // One with an odd name takes no number from a segment.
+            let number = spare::read_name(name).map_or(u32::MAX, |(number, _)| number);
+            self.remove_found(name, number);
         }
         for dead in &files.dead {
             self.settle_dead(dead);
@@ -413,19 +414,19 @@ impl Log {
             return;
         }
         let name = segment::file_name(segment.number);
-        let settled = if *is_blank || segment.life > 0 {
-            self.dir.remove(&name)
-        } else {
-            let aside = files::aside_name(segment.number, self.life);
-            log::error!(
-                "{}: {name} is damaged beyond reading; it is kept as {aside}",
-                self.options.name
-            );
-            self.dir.rename(&name, &aside)
-        };
+        if *is_blank || segment.life > 0 {
+            self.remove_found(&name, segment.number);
+            return;
+        }
+        let aside = files::aside_name(segment.number, self.life);
+        log::error!(
+            "{}: {name} is damaged beyond reading; it is kept as {aside}",
+            self.options.name
+        );
+        let settled = self.dir.rename(&name, &aside);
         if let Err(error) = settled.and_then(|()| self.dir.sync()) {
             self.shared.with_table(|table| table.block(segment.number));
-            log::warn!("{}: remove {name} failed: {error}", self.options.name);
+            log::warn!("{}: rename {name} failed: {error}", self.options.name);
         }
     }
 }

@@ -349,7 +349,7 @@ impl Reader {
         let is_scan = self.evidence.is_some();
         if is_scan || self.shared.ledger().covering(self.want).is_none() {
             let mut tail = self.take_from_tail(batch)?;
-            if !is_scan && matches!(tail, Tail::Nothing) && self.find_tail() {
+            if !is_scan && matches!(tail, Tail::Nothing) && self.find_tail()? {
                 tail = self.take_from_tail(batch)?;
             }
             match tail {

@@ -104,7 +104,7 @@ impl Log {
 
     /// The pages of the budget that are taken.
     pub(super) fn taken_pages(&self) -> u64 {
-        let pages = self.shared.with_table(|table| table.total_pages());
+        let pages = self.shared.with_table(|table| table.total_pages()) + self.leftover_pages();
         match self.options.reserves_all {
             true => pages + self.spare_pages(),
             // A freed segment may be better than the one spare, which then goes.

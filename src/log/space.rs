@@ -71,8 +71,8 @@ impl Log {
         self.board.add(StreamCounter::WrittenBytes, zeros);
         self.board.add(StreamCounter::PreparedBytes, zeros);
         done.or_else(|error| {
-            // A file that stays is found at the next open.
-            let _ = self.spares.remove(at).remove(&*self.dir);
+            let spare = self.spares.remove(at);
+            self.remove_spare(spare);
             self.report_space();
             self.no_space_or(error)
         })
@@ -95,6 +95,8 @@ impl Log {
             Err(error) => {
                 if error.kind() == io::ErrorKind::AlreadyExists {
                     self.shared.with_table(|table| table.block(number));
+                } else {
+                    self.remove_file(spare::spare_name(number), number, pages);
                 }
                 self.no_space_or(error).map(|()| None)
             }
@@ -118,6 +120,7 @@ impl Log {
 
     /// Whether quota and file system have room for so many pages more, as far as it is known.
     fn has_room(&mut self, pages: u32) -> bool {
+        self.remove_leftovers();
         self.geometry.has_room(self.taken_pages(), pages)
             && self.clock.mono() >= self.no_space_until
             && self.leaves_room(pages)
@@ -220,21 +223,15 @@ impl Log {
         if is_wanted && is_right && !is_suspect {
             if !self.options.reserves_all {
                 for unready in std::mem::take(&mut self.spares) {
-                    // A file that stays is found at the next open.
-                    let _ = unready.remove(&*self.dir);
+                    self.remove_spare(unready);
                 }
             }
             self.spares.push(Spare::of_segment(segment));
             return;
         }
-        let (number, name) = (segment.number, segment::file_name(segment.number));
+        let (number, pages) = (segment.number, segment.pages);
         drop(segment);
-        // A name may be used again only when its removal is durable.
-        self.shared.with_table(|table| table.block(number));
-        match self.dir.remove(&name).and_then(|()| self.dir.sync()) {
-            Ok(()) => self.shared.with_table(|table| table.unblock(number)),
-            Err(error) => log::warn!("{}: remove {name} failed: {error}", self.options.name),
-        }
+        self.remove_file(segment::file_name(number), number, pages);
     }
 
     /// Works on the spare, about as much as the records since the last call need. Never more than a few
@@ -260,8 +257,9 @@ impl Log {
     pub(super) fn start_failed(&mut self, spare: Spare, error: &io::Error) {
         if error.kind() == io::ErrorKind::IsADirectory {
             // Something that is not ours has the name: another one has to do.
-            self.shared.with_table(|table| table.block(spare.number()));
-            let _ = spare.remove(&*self.dir);
+            let number = spare.number();
+            self.remove_spare(spare);
+            self.shared.with_table(|table| table.block(number));
             return;
         }
         // The same file again, under a raised life: what its header says now is not known.
@@ -292,7 +290,8 @@ impl Log {
         let active = self.writer.as_ref().filter(|_| self.is_active);
         let active = active.map_or(0, |writer| u64::from(writer.segment().pages));
         self.sealed_bytes = (pages - active) * PAGE_SIZE as u64;
-        let bytes = (pages + self.spare_pages()) * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
+        let pages = pages + self.spare_pages() + self.leftover_pages();
+        let bytes = pages * PAGE_SIZE as u64 + geometry::OVERHEAD_NOW;
         self.board.set(StreamCounter::AllocatedBytes, bytes);
         self.report_reserve();
     }

@@ -50,7 +50,7 @@ enum Name {
 }
 
 /// The name of a file that holds nothing yet.
-fn spare_name(number: u32) -> String {
+pub fn spare_name(number: u32) -> String {
     format!("{SPARE_PREFIX}{number:06}")
 }
 
@@ -60,7 +60,7 @@ fn reserved_name(number: u32) -> String {
 }
 
 /// The number in such a name, and whether the file is ready.
-fn read_name(name: &str) -> Option<(u32, bool)> {
+pub fn read_name(name: &str) -> Option<(u32, bool)> {
     let (digits, is_ready) = match name.strip_prefix(RESERVED_PREFIX) {
         Some(digits) => (digits, true),
         None => (name.strip_prefix(SPARE_PREFIX)?, false),
@@ -71,15 +71,12 @@ fn read_name(name: &str) -> Option<(u32, bool)> {
 }
 
 impl Spare {
-    /// A new file of that size, whose disk is taken here: an error says that there is none.
+    /// A new file of that size, whose disk is taken here: an error says that there is none, and may leave
+    /// a part of the file.
     pub fn create(dir: &dyn Dir, number: u32, pages: u32) -> io::Result<Self> {
         let name = spare_name(number);
         let file = dir.create(&name)?;
-        if let Err(error) = file.preallocate(segment::position(pages)) {
-            drop(file);
-            dir.remove(&name)?;
-            return Err(error);
-        }
+        file.preallocate(segment::position(pages))?;
         Ok(Self {
             is_ready: file.is_ready_when_preallocated(),
             file,
@@ -219,13 +216,8 @@ impl Spare {
         Ok(())
     }
 
-    /// Removes a file that did not become a segment.
-    pub fn remove(self, dir: &dyn Dir) -> io::Result<()> {
-        dir.remove(&self.file_name())?;
-        dir.sync()
-    }
-
-    fn file_name(&self) -> String {
+    /// Its file's name.
+    pub fn file_name(&self) -> String {
         match self.name {
             Name::Spare => spare_name(self.number),
             Name::Reserved => reserved_name(self.number),

@@ -291,11 +291,14 @@ enum Owner {
     Has(Arc<Board>),
 }
 
+/// Whether a process has the store, an engine or one that changes it.
+pub(super) fn is_locked(dir: &dyn Dir) -> bool {
+    let lock = dir.open_to_read(LOCK_NAME);
+    lock.is_ok_and(|lock| lock.is_locked().unwrap_or(false))
+}
+
 fn owner(dir: &dyn Dir, storage: &dyn Storage) -> Owner {
-    let Ok(lock) = dir.open_to_read(LOCK_NAME) else {
-        return Owner::Nobody;
-    };
-    if !lock.is_locked().unwrap_or(false) {
+    if !is_locked(dir) {
         return Owner::Nobody;
     }
     let board = board_named_in(dir, storage);

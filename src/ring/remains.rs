@@ -36,7 +36,7 @@ pub const HEAD_LEN: usize = 80;
 const OPENED_AT: usize = FRONT_LEN + 128;
 const OPENED_NEXT_AT: usize = OPENED_AT + 8;
 /// A ring that starts at or above this offset is none.
-const OFFSET_MAX: u64 = 1 << 62;
+const OFFSET_MAX: u64 = 1 << 60;
 
 const _: () = assert!(HEAD_LEN.is_multiple_of(8) && FRONT_LEN + HEAD_LEN <= OPENED_AT);
 

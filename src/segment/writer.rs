@@ -159,14 +159,21 @@ impl SegmentWriter {
         std::mem::take(&mut self.written_bytes)
     }
 
-    /// Whether a record with such a body fits into what is left of the segment.
+    /// Whether there is a page to go on in.
+    pub fn has_page(&self) -> bool {
+        self.page.slot < self.segment.pages
+    }
+
+    /// Whether a record with such a body fits into what is left of the segment, if it is appended then.
     #[inline]
-    pub fn fits(&self, body_len: usize) -> bool {
-        if self.page.slot >= self.segment.pages {
+    pub fn fits(&self, body_len: usize, stamp: Stamp) -> bool {
+        if !self.has_page() {
             return false;
         }
         let room = PAGE_SIZE - self.fill;
-        let here = if room >= RECORD_HEADER_SIZE { room } else { 0 };
+        // A stamp that does not go along with the page's begins another page.
+        let is_open = room >= RECORD_HEADER_SIZE && self.agrees(stamp);
+        let here = if is_open { room } else { 0 };
         let behind = (self.segment.pages - self.page.slot - 1) as usize;
         record_size(body_len) <= here + behind * (PAGE_SIZE - PAGE_HEADER_SIZE)
     }
@@ -176,7 +183,7 @@ impl SegmentWriter {
     /// Writes whole pages when the stage is full. Allocates nothing.
     #[inline]
     pub fn append(&mut self, record: &Draft<'_>, stamp: Stamp) -> io::Result<()> {
-        debug_assert!(self.fits(record.body.len()), "the log asks first");
+        debug_assert!(self.fits(record.body.len(), stamp), "the log asks first");
         if PAGE_SIZE - self.fill < RECORD_HEADER_SIZE || !self.agrees(stamp) {
             self.close_page(record.offset, 0)?;
         }

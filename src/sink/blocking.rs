@@ -57,6 +57,11 @@ impl Answer<'_> {
             .set_all(self.ticket, Outcome::Rejected(reason));
     }
 
+    /// So many records were sent under another key, because the far side does not take theirs.
+    pub fn add_mapped(&mut self, count: u64) {
+        self.outcomes.add_mapped(count);
+    }
+
     /// How the link is; and, if it does not work, what the far side said.
     pub fn set_link(&mut self, link: Link, error: &str) {
         self.outcomes.set_link(link, error);
@@ -120,7 +125,7 @@ fn deliver(
 ///
 /// A batch is copied for its lane. Memory for that is taken at the first batches, and kept.
 pub struct Lanes {
-    lanes: Vec<Lane>,
+    all: Vec<Lane>,
     limits: Limits,
     waker: Option<SinkWaker>,
     /// What no lane could be asked.
@@ -189,9 +194,9 @@ impl Lanes {
             answer_timeout: limits.answer_timeout.saturating_add(GRACE),
             ..limits
         };
-        let lanes: io::Result<_> = sinks.into_iter().map(Lane::new).collect();
+        let all: io::Result<_> = sinks.into_iter().map(Lane::new).collect();
         Ok(Self {
-            lanes: lanes?,
+            all: all?,
             limits,
             waker: None,
             outcomes: Outcomes::with_capacity(0),
@@ -290,7 +295,7 @@ impl Sink for Lanes {
 
     fn poll(&mut self, outcomes: &mut Outcomes) {
         outcomes.append(&mut self.outcomes);
-        for lane in &mut self.lanes {
+        for lane in &mut self.all {
             lane.take_back();
             if let Some(job) = &mut lane.idle {
                 outcomes.append(&mut job.outcomes);
@@ -299,7 +304,7 @@ impl Sink for Lanes {
     }
 
     fn close(&mut self, timeout: Duration) {
-        for lane in &mut self.lanes {
+        for lane in &mut self.all {
             if let Some(orders) = lane.orders.take() {
                 // Its room is kept for this.
                 let _ = orders.try_send(Order::Close(timeout));
@@ -307,7 +312,7 @@ impl Sink for Lanes {
         }
         // The threads end by themselves; those that do not end in time are left to it.
         let end = crossbeam_channel::after(timeout);
-        for lane in &self.lanes {
+        for lane in &self.all {
             loop {
                 let is_over = crossbeam_channel::select! {
                     recv(lane.answers) -> answer => answer.is_err(),
@@ -325,7 +330,7 @@ impl Lanes {
     /// Gives a batch to a lane that is free; else says why that cannot be.
     fn deliver(&mut self, ticket: Ticket, batch: &Batch<'_>) -> Result<(), String> {
         let timeout = self.limits.answer_timeout.saturating_sub(GRACE);
-        for lane in &mut self.lanes {
+        for lane in &mut self.all {
             lane.take_back();
             let (Some(orders), Some(mut job)) = (&lane.orders, lane.idle.take()) else {
                 continue;

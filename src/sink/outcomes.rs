@@ -30,6 +30,7 @@ pub struct Outcomes {
     link: Option<Link>,
     error: String<ERROR_TEXT_MAX>,
     panics: u64,
+    mapped: u64,
 }
 
 /// What is known of one batch.
@@ -60,6 +61,7 @@ impl Outcomes {
             link: None,
             error: String::new(),
             panics: 0,
+            mapped: 0,
         }
     }
 
@@ -113,6 +115,11 @@ impl Outcomes {
         self.panics += 1;
     }
 
+    /// So many records were sent under another key, because the far side does not take theirs.
+    pub fn add_mapped(&mut self, count: u64) {
+        self.mapped += count;
+    }
+
     /// Adds what `other` has collected, and forgets it there.
     pub(super) fn append(&mut self, other: &mut Outcomes) {
         for batch in &mut other.batches {
@@ -130,6 +137,7 @@ impl Outcomes {
             self.link = Some(link);
         }
         self.panics += std::mem::take(&mut other.panics);
+        self.mapped += std::mem::take(&mut other.mapped);
     }
 
     /// What is known of a batch.
@@ -156,6 +164,10 @@ impl Outcomes {
 
     pub(crate) fn take_panics(&mut self) -> u64 {
         std::mem::take(&mut self.panics)
+    }
+
+    pub(crate) fn take_mapped(&mut self) -> u64 {
+        std::mem::take(&mut self.mapped)
     }
 
     pub(crate) fn error(&self) -> &str {

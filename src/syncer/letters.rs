@@ -234,6 +234,8 @@ pub struct DeadLetters {
     open: OpenLetters,
     opened: Option<Opened>,
     boxes: Vec<Arc<LetterBox>>,
+    /// The box whose letters could not be made durable at the last try.
+    held: Option<usize>,
     /// The stream's board.
     board: Arc<Board>,
     checkpoint_interval: Duration,
@@ -254,6 +256,7 @@ impl DeadLetters {
             open,
             opened,
             boxes: Vec::new(),
+            held: None,
             board,
             checkpoint_interval,
             checkpoint_due: Mono::NEVER,
@@ -277,13 +280,16 @@ impl DeadLetters {
         if now < self.retry_at {
             return;
         }
-        for at in 0..self.boxes.len() {
+        // What could not be made durable stands in the log already: nothing comes before it is.
+        let first = self.held.take().unwrap_or(0);
+        for at in (first..self.boxes.len()).chain(0..first) {
             if self.boxes[at].is_free() {
                 continue;
             }
             if let Err(error) = self.write(at, clock) {
                 ::log::error!("dead letters are not written: {error}; they are held");
                 self.boxes[at].fail(&error);
+                self.held = Some(at);
                 self.put_off(now);
                 return;
             }
@@ -366,7 +372,9 @@ impl DeadLetters {
 /// Appends what is in a box, and makes it durable.
 fn append_all(page: &Page, log: &mut Log, clock: &dyn Clock) -> Result<(), Trouble> {
     let stamp = clock.stamp();
-    for head in &page.heads[page.done..] {
+    // A try before may have appended some, and failed before they were durable.
+    let pending = usize::try_from(log.next() - log.durable()).unwrap_or(usize::MAX);
+    for head in page.heads.iter().skip(page.done.saturating_add(pending)) {
         let draft = Draft {
             offset: log.next(),
             time_ms: head.time_ms,

@@ -35,6 +35,7 @@ fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
         "read",
         "inspect",
         "verify",
+        "repair",
         "ledger",
         "cursor",
         "deadletter",

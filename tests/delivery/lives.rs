@@ -2,124 +2,17 @@
 //! batch sizes. In the end each record that was durable was accepted, is a dead letter, or is counted as a
 //! gap.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use forebay::counters::{Place, SinkStats};
-use forebay::exporter::Ordering;
-use forebay::sink::Link;
-
 use super::Bench;
+use crate::sim::books::{Books, Ended};
 use crate::sim::delivery::{Delivery, To};
 use crate::sim::oracle::Fate;
+use crate::sim::plans::{plan, vary};
 use crate::sim::random::{Random, seed};
 use crate::sim::session::{SETUP, Setup};
-use crate::sim::sink::{Panics, Plan, Say, When};
-
-/// Whatever a sink may do.
-fn plan(random: &mut Random) -> Plan {
-    let mut says = Vec::new();
-    for _ in 0..=random.below(4) {
-        says.push(match random.below(12) {
-            0 => Say::Retry(Some(Duration::from_millis(random.below(5000)))),
-            1 | 2 => Say::Retry(None),
-            3 => Say::Reject("never"),
-            4 => Say::Nothing,
-            5 => Say::RetryThenAccept,
-            _ => Say::Accept,
-        });
-    }
-    let mut plan = Plan::says(&says).when(match random.below(8) {
-        0 => When::After(Duration::from_millis(random.below(10_000))),
-        1 => When::AtPoll(u32::try_from(random.below(20)).unwrap()),
-        2 if random.chance(2) => When::Never,
-        _ => When::AtOnce,
-    });
-    plan.panics = match random.below(30) {
-        0 => Some(Panics::Submit),
-        1 => Some(Panics::Poll),
-        2 => Some(Panics::Abandon),
-        _ => None,
-    };
-    plan.strays = random.chance(10);
-    match random.below(10) {
-        0 => plan.link(Link::Down, "down"),
-        1 => plan.link(Link::Ok, ""),
-        _ => plan,
-    }
-}
-
-/// Options that may differ from run to run.
-fn vary(to: &mut To, random: &mut Random) {
-    to.options.records_max = u32::try_from(1 + random.below(40)).unwrap();
-    to.options.bytes_max = u32::try_from(1 + random.below(40_000)).unwrap();
-    to.options.linger = Duration::from_millis(random.below(3000));
-    to.options.seed = random.next();
-    let retries = u32::try_from(random.below(5)).unwrap();
-    to.options.retries_max = Some(retries).filter(|_| random.chance(3));
-    let orders = [Ordering::Stream, Ordering::PerKey, Ordering::None];
-    to.options.ordering = orders[usize::try_from(random.below(3)).unwrap()];
-    to.options.in_flight_max = u32::try_from(1 + random.below(8)).unwrap();
-    let lanes = u32::try_from(1 + random.below(8)).unwrap();
-    let is_picky = random.chance(3);
-    to.script.set_limits(|limits| {
-        limits.answer_timeout = Duration::from_secs(1 + random.below(20));
-        limits.in_flight_max = lanes;
-        limits.record_bytes_max = if is_picky { 5000 } else { u32::MAX };
-    });
-}
-
-/// What a sink was given and what it lost, over all runs.
-#[derive(Default)]
-struct Books {
-    accepted: BTreeSet<u64>,
-    gaps: BTreeSet<u64>,
-    dead: BTreeSet<u64>,
-}
-
-/// What is known of a sink's run when it ends.
-struct Ended {
-    start: Place,
-    position: u64,
-    accepted: Vec<u64>,
-    sink: SinkStats,
-}
-
-impl Books {
-    /// Closes the books of a run in which the cursor went from `start` to `position`; `done` of what lies
-    /// between had been accepted before. Whatever it passed it delivered, or counted.
-    /// `dead` became letters in that run.
-    fn close(&mut self, ended: &Ended, dead: &[u64]) {
-        let Ended { start, sink, .. } = ended;
-        let accepted: BTreeSet<u64> = ended.accepted.iter().copied().collect();
-        assert_eq!(
-            accepted.len(),
-            ended.accepted.len(),
-            "nothing is accepted twice in one run"
-        );
-        let done = &start.intervals;
-        let is_known = |offset: &u64| accepted.contains(offset) || dead.contains(offset);
-        assert!(
-            accepted.iter().all(|offset| !dead.contains(offset)),
-            "what is accepted is not given up in the same run"
-        );
-        assert!(sink.failed_total <= dead.len() as u64, "letters first");
-        let is_done = |offset: &u64| done.iter().any(|(from, to)| (*from..*to).contains(offset));
-        let passed = start.position..ended.position;
-        let gaps = passed.filter(|offset| !is_known(offset) && !is_done(offset));
-        let gaps: BTreeSet<u64> = gaps.collect();
-        let skipped = sink.dropped_total + sink.dropped_never_durable;
-        assert_eq!(
-            gaps.len() as u64,
-            skipped,
-            "each gap is counted once: {sink:?}"
-        );
-        self.accepted.extend(accepted);
-        self.dead.extend(dead);
-        self.gaps.extend(gaps);
-    }
-}
+use crate::sim::sink::Plan;
 
 /// One run; then it ends in some way, and the next one begins.
 fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: bool) {

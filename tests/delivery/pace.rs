@@ -7,6 +7,7 @@ use forebay::counters::SinkState;
 use forebay::sink::Link;
 
 use super::Bench;
+use crate::sim::delivery::Delivery;
 use crate::sim::random::{Random, seed};
 use crate::sim::session::{INTERVAL, payload};
 use crate::sim::sink::{Plan, Say, When};
@@ -258,4 +259,51 @@ fn what_a_sink_does_shows_without_a_word_of_its_link() {
     bench.drain();
     assert_eq!(state(&bench), SinkState::Idle);
     bench.assert_accepted_once(0..40);
+}
+
+/// Without the time of day nobody knows how old a record of another boot is. It counted as new at each look, so
+/// less than a batch of them waited until more came, for ever.
+#[test]
+fn a_few_records_of_another_boot_do_not_wait_for_more() {
+    let mut bench = Bench::with(9, |to| {
+        to.options.linger = Duration::from_secs(5);
+        to.script.set(Plan::retry());
+    });
+    bench.clock.set_wall_ms(5_000);
+    bench.append(3);
+    bench.pass(Duration::from_secs(20));
+    assert!(bench.script().accepted().is_empty());
+    assert!(bench.run.close(&mut bench.oracle), "it closes");
+    bench.disk.power_cut();
+    bench.clock.reboot();
+    bench.script().set(Plan::accept());
+    bench.run = Delivery::open(&bench.disk, &bench.clock, bench.setup, &bench.to).unwrap();
+    bench.pass(Duration::from_secs(6));
+    bench.assert_accepted_once(0..3);
+}
+
+/// Records that only the versions of a partly filled page have are not taken for damage when one read of it
+/// fails.
+#[test]
+fn a_read_that_fails_once_costs_no_record_of_a_partly_filled_page() {
+    for seed in 0..20 {
+        let mut bench = Bench::new(seed);
+        bench.script().set(Plan::retry());
+        for _ in 0..4 {
+            bench.append(3);
+            bench.pass(Duration::from_secs(2));
+        }
+        bench.restart();
+        // Behind the version there are pages of another life.
+        bench.append(3);
+        bench.pass(Duration::from_secs(2));
+        bench.restart();
+        bench.script().set(Plan::accept());
+        bench.disk.set_read_failures(3);
+        bench.pass(Duration::from_secs(300));
+        bench.disk.set_read_failures(0);
+        bench.drain();
+        assert_eq!(bench.stats().dropped_damage, 0, "seed {seed}");
+        bench.assert_accepted_once(0..15);
+    }
 }

@@ -20,6 +20,7 @@ const PAYLOAD_LEN_MAX: u64 = 5000;
 const DIR: &str = "FOREBAY_KILL_DIR";
 const RUN: &str = "FOREBAY_KILL_RUN";
 const APPENDING: &str = "FOREBAY_KILL_THREADS";
+const POLICY: &str = "FOREBAY_KILL_POLICY";
 const STREAM: &str = "telemetry";
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,6 +32,21 @@ pub fn command(test: &str, dir: &Path, run: u64, threads: u64) -> Command {
         .env(DIR, dir)
         .env(RUN, run.to_string())
         .env(APPENDING, threads.to_string());
+    command
+}
+
+/// Ways to buffer, as fields of `buffer`: when to sync, how to write, what to take ahead.
+pub const POLICIES: [&str; 4] = [
+    r#""fsync": "perBatch", "io": "write""#,
+    r#""fsync": "interval", "io": "mmap""#,
+    r#""fsync": "always", "io": "write""#,
+    r#""fsync": "perBatch", "io": "mmap", "reserve": "all""#,
+];
+
+/// The same as [`command`], with one of the [`POLICIES`].
+pub fn command_with(policy: usize, test: &str, dir: &Path, run: u64, threads: u64) -> Command {
+    let mut command = command(test, dir, run, threads);
+    command.env(POLICY, policy.to_string());
     command
 }
 
@@ -127,6 +143,9 @@ fn say(line: &str) {
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
+/// A sink that is a file, and room for everything that a campaign of many processes brings; not more, where all of
+/// it is taken ahead.
+pub const SHARED_OUT: (&str, u64) = ("file", 256 << 20);
 /// A sink that is a file, and room for everything.
 pub const DELIVERED: (&str, u64) = ("file", 1 << 30);
 /// No sink, and room for little: the oldest are dropped all the time.
@@ -168,10 +187,15 @@ fn config(dir: &Path, sink: &str, budget: u64) -> Config {
         "file" => format!(r#"{{"type": "file", "path": {out:?}, "maxFileBytes": 0}}"#),
         other => format!(r#"{{"type": "{other}"}}"#),
     };
+    let policy = std::env::var(POLICY)
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or(0);
+    let policy: &str = POLICIES[policy];
     let text = format!(
         r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{{"name": "{STREAM}",
             "sink": {sink},
-            "buffer": {{"volatile": "allow", "segmentBytes": 262144, "maxDiskBytes": {budget},
+            "buffer": {{{policy}, "volatile": "allow", "segmentBytes": 262144, "maxDiskBytes": {budget},
                 "maxBufferedRecords": 1000, "maxBufferedBytes": 262144, "checkpointMs": 50,
                 "fsyncIntervalMs": 5}},
             "batch": {{"maxRecords": {BATCH_RECORDS}, "maxLatencyMs": 2}}}}]}}"#

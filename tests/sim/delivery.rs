@@ -16,6 +16,7 @@ use forebay::watermark::Waker;
 use super::clock::SimClock;
 use super::oracle::Oracle;
 use super::session::{BODY_MAX, CursorSetup, Session, Setup, new_board};
+use super::shm::Shm;
 use super::sink::Script;
 use super::storage::SimDisk;
 
@@ -85,11 +86,23 @@ impl Delivery {
         setup: Setup,
         to: &[To],
     ) -> Option<Self> {
+        Self::open_in(board, disk, clock, setup, to, None)
+    }
+
+    /// The same in a process whose ring lies in shared memory.
+    pub fn open_in(
+        board: Board,
+        disk: &SimDisk,
+        clock: &Arc<SimClock>,
+        setup: Setup,
+        to: &[To],
+        shm: Option<&Shm>,
+    ) -> Option<Self> {
         let cursors = to
             .iter()
             .map(|to| (to.name.try_into().unwrap(), to.starts_newest));
         let cursors: Vec<CursorSetup> = cursors.collect();
-        let session = Session::open_with(disk, clock, setup, &cursors, board)?;
+        let session = Session::open_in(disk, clock, setup, &cursors, board, shm)?;
         let lines = to.iter().enumerate();
         let lines = lines
             .map(|(index, to)| line(&session, index, to, clock))

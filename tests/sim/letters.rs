@@ -86,6 +86,20 @@ pub fn with_letters(
 impl Session {
     /// All dead letters that are durable and kept, oldest first, checked against what was appended.
     pub fn letters(&self) -> Vec<Dead> {
+        self.letters_at()
+            .into_iter()
+            .map(|(_, dead)| dead)
+            .collect()
+    }
+
+    /// The first letter that is kept.
+    pub fn letters_head(&self) -> u64 {
+        let letters = self.syncer.streams()[0].letters().unwrap();
+        letters.log().map_or(0, |log| log.shared().head())
+    }
+
+    /// The same with the offsets that they have in their own log.
+    pub fn letters_at(&self) -> Vec<(u64, Dead)> {
         let letters = self.syncer.streams()[0].letters().unwrap();
         let Some(log) = letters.log() else {
             return Vec::new();
@@ -112,12 +126,16 @@ impl Session {
                     "the id of another record"
                 );
                 assert_eq!(letter.properties().count(), 0);
-                dead.push(Dead {
-                    sink: letter.sink.to_owned(),
-                    reason: letter.reason.to_owned(),
-                    offset: letter.offset,
-                    attempts: letter.attempts,
-                });
+                let letter = (
+                    entry.offset,
+                    Dead {
+                        sink: letter.sink.to_owned(),
+                        reason: letter.reason.to_owned(),
+                        offset: letter.offset,
+                        attempts: letter.attempts,
+                    },
+                );
+                dead.push(letter);
             }
             next = after;
             if ended == Ended::CaughtUp {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use forebay::format::Loss;
+use forebay::format::{Loss, Reason};
+
+use super::storage::damage::Victims;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Remembered {
     pub fate: Fate,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Oracle {
     records: BTreeMap<u64, Remembered>,
     /// Everything below was announced or declared gone.
@@ -34,10 +36,27 @@ pub struct Oracle {
     /// The least position of the cursor after a crash, and the greatest.
     pub cursor_min: u64,
     pub cursor_max: u64,
-    /// Damage was done to the store, so records may be missing that were promised.
-    pub forgives: bool,
+    /// Damage that was done to the store: what it hit may be missing although it was promised.
+    pub damage: Victims,
     pub forgiven: u64,
     pub salvaged: u64,
+    /// The process died and the machine did not: its ring is found, and what it accepted is there.
+    pub keeps_ring: bool,
+}
+
+/// What an open found.
+pub struct Found<'a> {
+    pub head: u64,
+    pub next: u64,
+    pub durable: u64,
+    /// Where the ring of the run before ended.
+    pub ring_end: Option<u64>,
+    /// The records that can be read.
+    pub offsets: &'a [u64],
+    pub ledger: &'a [Loss],
+    pub evidence: u64,
+    /// Everything below was settled by opens that did not come to their end.
+    pub settled: u64,
 }
 
 impl Oracle {
@@ -98,9 +117,10 @@ impl Oracle {
             panic!("a record at offset {offset}, which nobody was handed");
         };
         assert_eq!(record.id, id, "another record at offset {offset}");
-        assert_ne!(
-            record.fate,
-            Fate::Gone,
+        // Without its checkpoint a store does not know what it had dropped.
+        let is_back = self.damage.checkpoint && offset < self.head_max.max(self.cursor_max);
+        assert!(
+            record.fate != Fate::Gone || is_back || self.damage.offsets.contains(&offset),
             "the record at {offset} had been declared gone: a ghost"
         );
     }
@@ -109,66 +129,78 @@ impl Oracle {
     pub fn check_complete(&mut self, from: u64, to: u64, found: &[u64]) {
         for (offset, record) in self.records.range(from..to.max(from)) {
             if record.fate == Fate::Promised && found.binary_search(offset).is_err() {
-                assert!(self.forgives, "the durable record {offset} is missing");
+                let is_hit = self.damage.offsets.contains(offset);
+                // Without its checkpoint a store does not know what it had given back.
+                let is_given_back = self.damage.checkpoint && *offset < self.head_max;
+                assert!(
+                    is_hit || is_given_back,
+                    "the durable record {offset} is missing"
+                );
                 self.forgiven += 1;
             }
         }
     }
 
-    /// What an open found. From now on that is promised, and the rest is gone.
-    pub fn opened(
-        &mut self,
-        head: u64,
-        next: u64,
-        found: &[u64],
-        ledger: &[Loss],
-        evidence: u64,
-        settled: u64,
-    ) {
+    /// From now on what was found is promised, and the rest is gone.
+    pub fn opened(&mut self, opened: &Found<'_>) {
+        let Found { head, next, .. } = *opened;
+        let handed_out = opened.ring_end.unwrap_or(0).max(next);
         assert!(
-            next >= self.next(),
-            "the next offset {next} was handed out before"
+            handed_out >= self.next(),
+            "the next offset {handed_out} was handed out before"
         );
-        if !self.forgives {
-            let known = self.durable.max(settled);
-            assert!(
-                evidence <= known,
-                "evidence {evidence} for what never was durable"
-            );
-        }
-        let covered = |offset: u64| {
-            ledger
-                .iter()
-                .any(|loss| (loss.start..loss.end).contains(&offset))
+        let known = self.durable.max(opened.settled);
+        assert!(
+            opened.evidence <= known,
+            "evidence {} for what never was durable",
+            opened.evidence
+        );
+        let covering = |offset: u64| {
+            let mut ranges = opened.ledger.iter();
+            ranges.find(|loss| (loss.start..loss.end).contains(&offset))
         };
-        self.check_complete(head, next, found);
+        // What comes from the ring is behind.
+        self.check_complete(head, next, opened.offsets);
         for (offset, record) in self.records.range_mut(head..next) {
-            if found.binary_search(offset).is_ok() {
+            let is_hit = self.damage.offsets.contains(offset);
+            if opened.offsets.binary_search(offset).is_ok() {
                 if record.fate == Fate::Open {
                     self.salvaged += 1;
                 }
                 record.fate = Fate::Promised;
-            } else {
-                assert!(
-                    covered(*offset),
-                    "record {offset} is gone and the ledger does not say so"
-                );
-                if record.fate == Fate::Open {
-                    let damage = ledger.iter().any(|loss| {
-                        (loss.start..loss.end).contains(offset)
-                            && loss.reason == forebay::format::Reason::Damage
-                    });
-                    assert!(
-                        !damage || self.forgives,
-                        "record {offset} never was durable; it reads as damage"
-                    );
-                }
-                record.fate = Fate::Gone;
+                continue;
             }
+            let Some(loss) = covering(*offset) else {
+                panic!("record {offset} is gone and the ledger does not say so");
+            };
+            if record.fate == Fate::Open {
+                assert!(
+                    loss.reason != Reason::Damage || is_hit || self.damage.checkpoint,
+                    "record {offset} never was durable; it reads as damage"
+                );
+                assert!(
+                    !self.keeps_ring || is_hit || self.damage.checkpoint,
+                    "record {offset} was accepted, and the process's death lost it"
+                );
+            }
+            record.fate = Fate::Gone;
         }
         for (_, record) in self.records.range_mut(..head) {
             record.fate = Fate::Gone;
         }
         self.durable = self.durable.max(next);
+        self.announce(opened.durable);
+    }
+
+    /// Damage was done: what it hit may be missing.
+    pub fn forgive(&mut self, victims: Victims) {
+        self.damage.offsets.extend(victims.offsets);
+        self.damage.checkpoint |= victims.checkpoint;
+        self.damage.header |= victims.header;
+        self.damage.hits += victims.hits;
+    }
+
+    pub fn fate(&self, offset: u64) -> Option<Fate> {
+        self.records.get(&offset).map(|record| record.fate)
     }
 }

@@ -9,7 +9,7 @@ use forebay::error::Code;
 use forebay::format::StoreId;
 use forebay::log::{self, BatchBuffer, Ended, Gap, Opening, Options, Reader, Report};
 use forebay::record::Record;
-use forebay::ring::{self, Ring};
+use forebay::ring::{self, Remains, Ring};
 use forebay::segment::Io;
 use forebay::storage::Memory;
 use forebay::syncer::{self, LetterBox, Orders, Stream, Syncer};
@@ -17,8 +17,9 @@ use forebay::watermark::Waker;
 
 use super::clock::SimClock;
 use super::letters::with_letters;
-use super::oracle::Oracle;
+use super::oracle::{Found, Oracle};
 use super::random::Random;
+use super::shm::Shm;
 use super::storage::SimDisk;
 
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -40,8 +41,12 @@ pub struct Session {
     /// What the syncer's last turn left to wait for.
     pub next: syncer::Next,
     pub gaps: Vec<Gap>,
+    /// Where the ring of the run before ended, if there was one.
+    pub ring_end: Option<u64>,
     /// One for each cursor.
     pub boxes: Vec<Arc<LetterBox>>,
+    /// The most that the files may take.
+    quota: u64,
     batch: BatchBuffer,
 }
 
@@ -56,6 +61,10 @@ pub struct Setup {
     pub io: Io,
     pub checkpoint_interval: Duration,
     pub letters_budget: u64,
+    pub budget: u64,
+    pub segment_bytes: u64,
+    pub ring_size: u32,
+    pub ring_records: u32,
 }
 
 pub const SETUP: Setup = Setup {
@@ -67,6 +76,10 @@ pub const SETUP: Setup = Setup {
     io: Io::Write,
     checkpoint_interval: CHECKPOINT_INTERVAL,
     letters_budget: 16 << 20,
+    budget: BUDGET,
+    segment_bytes: 1 << 20,
+    ring_size: RING_SIZE,
+    ring_records: RING_RECORDS,
 };
 
 /// The name of a cursor, and whether a new one starts at the newest record.
@@ -83,15 +96,15 @@ pub fn new_board() -> Board {
 pub fn options(setup: Setup) -> Options {
     Options {
         name: "telemetry".try_into().unwrap(),
-        segment_bytes: 1 << 20,
-        disk_bytes_max: BUDGET,
+        segment_bytes: setup.segment_bytes,
+        disk_bytes_max: setup.budget,
         drop_oldest: setup.drop_oldest,
         age_max: setup.age_max,
         is_strict: setup.is_strict,
         free_bytes_min: setup.free_bytes_min,
         reserves_all: setup.reserves_all,
         io: setup.io,
-        ring_records: RING_RECORDS,
+        ring_records: setup.ring_records,
         body_len_max: BODY_MAX,
     }
 }
@@ -130,6 +143,19 @@ impl Session {
         cursors: &[CursorSetup],
         board: Board,
     ) -> Option<Self> {
+        Self::open_in(disk, clock, setup, cursors, board, None)
+    }
+
+    /// The same in a process whose ring lies in shared memory.
+    pub fn open_in(
+        disk: &SimDisk,
+        clock: &Arc<SimClock>,
+        setup: Setup,
+        cursors: &[CursorSetup],
+        board: Board,
+        shm: Option<&Shm>,
+    ) -> Option<Self> {
+        let before = disk.allocated() + 4096;
         let board = Cell::new(Some(board));
         let board = |_: StoreId| Ok((board.take().unwrap(), "nowhere".to_owned()));
         let opened = log::open(Opening {
@@ -139,10 +165,10 @@ impl Session {
             options: options(setup),
             cursors,
             board: &board,
-            ring: &|_| Ok(ring::Left::Nothing),
+            ring: &|before| Ok(shm.map_or(ring::Left::Nothing, |shm| shm.left(before, &**clock))),
             pid: 1,
         });
-        let opened = match opened {
+        let mut opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(disk.is_off() || disk.may_fail(), "open failed: {error}");
@@ -153,13 +179,19 @@ impl Session {
         };
         let waker = Arc::new(Waker::new());
         let ring_options = ring::Options {
-            size: RING_SIZE,
-            records_max: RING_RECORDS,
+            size: setup.ring_size,
+            records_max: setup.ring_records,
             body_len_max: BODY_MAX,
             first_offset: opened.log.next(),
         };
-        let memory = Memory::private(Ring::memory_len(RING_SIZE, RING_RECORDS)).unwrap();
-        let (ring, consumer) = Ring::new(memory, ring_options, waker.clone());
+        let ring_end = opened.ring.as_ref().map(Remains::end);
+        let (ring, consumer) = match shm {
+            Some(shm) => shm.ring(&mut opened, ring_options, &**clock, &waker),
+            None => {
+                let len = Ring::memory_len(setup.ring_size, setup.ring_records);
+                Ring::new(Memory::private(len).unwrap(), ring_options, waker.clone())
+            }
+        };
         let shared = opened.log.shared().clone();
         let stream = Stream::new(
             consumer,
@@ -185,6 +217,8 @@ impl Session {
             orders,
             next: syncer::Next::Woken,
             gaps: Vec::new(),
+            ring_end,
+            quota: setup.budget.max(before),
             batch: BatchBuffer::new(100, 100_000, BODY_MAX as usize).unwrap(),
         })
     }
@@ -218,9 +252,11 @@ impl Session {
         let shared = self.log().shared();
         oracle.head_max = oracle.head_max.max(shared.head());
         let allocated = self.disk.allocated() + 4096;
+        // A store with less than it had gives back what it may.
+        let quota = self.quota;
         assert!(
-            allocated <= BUDGET,
-            "the quota: {allocated} of {BUDGET} in {:?}",
+            allocated <= quota,
+            "the quota: {allocated} of {quota} in {:?}",
             self.disk.names()
         );
         !self.disk.is_off()
@@ -231,12 +267,10 @@ impl Session {
         let mut offsets = Vec::new();
         let mut next = from;
         self.gaps.clear();
+        let failures = self.disk.set_read_failures(0);
         loop {
             self.batch.clear();
-            let Ok((ended, after)) = self.reader.read(next, u64::MAX, &mut self.batch) else {
-                assert!(self.disk.is_off());
-                return offsets;
-            };
+            let read = self.reader.read(next, u64::MAX, &mut self.batch);
             for entry in self.batch.entries() {
                 let view = self.batch.view(entry);
                 let id = view.time_ms;
@@ -250,6 +284,15 @@ impl Session {
                 assert!(offsets.last().is_none_or(|last| *last < entry.offset));
                 offsets.push(entry.offset);
             }
+            let Ok((ended, after)) = read else {
+                if self.disk.is_off() {
+                    break;
+                }
+                assert!(oracle.damage.hits > 0, "it can be read");
+                next = self.reader.position();
+                self.reader.give_up_unreadable();
+                continue;
+            };
             assert!(
                 after > next || ended == Ended::CaughtUp,
                 "reading makes progress"
@@ -261,6 +304,7 @@ impl Session {
                 Ended::CaughtUp => break,
             }
         }
+        self.disk.set_read_failures(failures);
         if std::env::var("TRACE").is_ok() {
             eprintln!(
                 "read {} records from {from}, gaps {:?}",
@@ -284,16 +328,10 @@ impl Session {
 
     /// After an open: everything that was promised is there, and the rest is accounted for.
     pub fn check_opened(&mut self, oracle: &mut Oracle) {
-        let head = self.log().shared().head();
-        let found = self.read(oracle, head);
-        if self.disk.is_off() {
+        if !self.check_records(oracle) {
             return;
         }
-        // An open frees what was acknowledged.
-        let reached = oracle.head_max.max(oracle.cursor_max);
-        assert!(head <= reached, "the head {head} was never so far");
-        let life = self.board.get(forebay::counters::StreamCounter::Life);
-        assert!(life > oracle.life, "life {life} was used before");
+        let head = self.log().shared().head();
         // A cursor that was overtaken skips when it is read.
         let place = self.place().max(head);
         assert!(
@@ -302,17 +340,42 @@ impl Session {
             oracle.cursor_min,
             oracle.cursor_max,
         );
-        let ledger = self.log().shared().ledger().ranges().to_vec();
-        // An open that did not come to its end settled what was below its next offset, too.
-        let settled = self.disk.opened();
-        oracle.opened(
-            head,
-            self.report.next,
-            &found,
-            &ledger,
-            self.report.evidence,
-            settled,
+    }
+
+    /// The same but for the cursor. False when the power went.
+    pub fn check_records(&mut self, oracle: &mut Oracle) -> bool {
+        let head = self.log().shared().head();
+        let found = self.read(oracle, head);
+        if self.disk.is_off() {
+            return false;
+        }
+        // An open frees what was acknowledged.
+        let reached = oracle.head_max.max(oracle.cursor_max);
+        // So does what was drained from a ring, where the oldest may go.
+        let is_drained = self.ring_end.is_some();
+        assert!(
+            head <= reached || is_drained,
+            "the head {head} was never so far"
         );
+        oracle.head_max = oracle.head_max.max(head);
+        let life = self.board.get(forebay::counters::StreamCounter::Life);
+        assert!(
+            life > oracle.life || oracle.damage.checkpoint,
+            "life {life} was used before"
+        );
+        let ledger = self.log().shared().ledger().ranges().to_vec();
+        oracle.opened(&Found {
+            head,
+            next: self.report.next,
+            durable: self.log().durable(),
+            ring_end: self.ring_end,
+            offsets: &found,
+            ledger: &ledger,
+            evidence: self.report.evidence,
+            // An open that did not come to its end settled what was below its next offset, too.
+            settled: self.disk.opened(),
+        });
+        true
     }
 
     pub fn place(&self) -> u64 {

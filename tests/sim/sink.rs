@@ -156,6 +156,9 @@ pub struct State {
     open: BTreeMap<u64, Vec<u8>>,
     /// The greatest offset that this run submitted, of each key.
     newest: BTreeMap<Vec<u8>, u64>,
+    /// What is said of these keys and offsets is that they were not taken.
+    bad_keys: Vec<Vec<u8>>,
+    bad_offsets: Vec<u64>,
     /// What nobody will hear of, of batches that were not given up yet.
     silent: Vec<(Ticket, u64)>,
     /// The most batches that were under way at once.
@@ -193,6 +196,8 @@ impl Default for Script {
             lanes: 1,
             open: BTreeMap::new(),
             newest: BTreeMap::new(),
+            bad_keys: Vec::new(),
+            bad_offsets: Vec::new(),
             silent: Vec::new(),
             in_flight: 0,
             ticket: None,
@@ -248,6 +253,16 @@ impl Script {
             script: self.clone(),
             clock: clock.clone(),
         }
+    }
+
+    /// From now on records of these keys are not taken.
+    pub fn fail_keys(&self, keys: Vec<Vec<u8>>) {
+        self.state().bad_keys = keys;
+    }
+
+    /// From now on these records are not taken.
+    pub fn fail_offsets(&self, offsets: Vec<u64>) {
+        self.state().bad_offsets = offsets;
     }
 
     /// What it may rely on.
@@ -533,7 +548,12 @@ fn report(state: &mut State, pending: &Pending, outcomes: &mut Outcomes, now: Mo
         outcomes.set_all(Ticket::default(), Outcome::Accepted);
     }
     for (index, offset) in request.offsets.iter().enumerate() {
-        let say = plan.says[index % plan.says.len()];
+        let mut say = plan.says[index % plan.says.len()];
+        let key = state.open.get(offset);
+        if key.is_some_and(|key| state.bad_keys.contains(key)) || state.bad_offsets.contains(offset)
+        {
+            say = Say::Retry(None);
+        }
         let Some(outcome) = outcome(say) else {
             if !pending.is_abandoned {
                 state.silent.push((request.ticket, *offset));

@@ -6,20 +6,25 @@
 //! earlier version of a sector that was written twice may also have reached the disk. Names have a
 //! durability of their own. Any operation can be the last one, and any can fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use forebay::format::{Checkpoint, PAGE_SIZE, PageHeader};
-use forebay::storage::{Dir, Entry, File, Window};
+use forebay::storage::Dir;
 
+use super::clock::SimClock;
 use super::random::Random;
 
+pub mod damage;
+mod dir;
+mod faults;
+mod file;
 mod room;
 mod window;
 
-use window::SimWindow;
+use damage::Victims;
+use dir::SimDir;
 
 pub const SECTOR: usize = 512;
 /// How the names of files in the directory of the dead letters begin.
@@ -49,7 +54,7 @@ pub enum Failure {
     NoSpace,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     live: Vec<u8>,
     durable: Vec<u8>,
@@ -57,8 +62,11 @@ struct Content {
     dirty: Vec<bool>,
     locked: bool,
     allocated: u64,
+    /// Sectors that are not dirty may differ from what is durable.
+    is_stale: bool,
 }
 
+#[derive(Clone)]
 struct World {
     contents: Vec<Content>,
     live_names: BTreeMap<String, usize>,
@@ -77,11 +85,26 @@ struct World {
     sync_failures: u64,
     /// The operation of that number fails, and all after it if it is for ever.
     failure: Option<(u64, Failure, bool)>,
+    calls: faults::Calls,
     syncs: u64,
     written: u64,
     size: u64,
     page_life: u64,
     opened: u64,
+    /// One in so many reads fails.
+    read_failures: u64,
+    has_read_failed: bool,
+    /// One in so many syncs takes long on that clock.
+    slow_syncs: Option<(u64, Arc<SimClock>)>,
+    /// One in so many sectors that are synced does not reach the medium.
+    lost_writes: u64,
+    /// One in so many cuts damages the neighbours of what was being written.
+    erase_blocks: u64,
+    /// Files and their pages that cannot be read.
+    unreadable: BTreeSet<(usize, usize)>,
+    victims: Victims,
+    /// Called at the moment when the power goes.
+    on_off: Option<Arc<Mutex<dyn FnMut() + Send>>>,
 }
 
 /// The disk, with one directory on it.
@@ -103,11 +126,20 @@ impl SimDisk {
             garbage: false,
             sync_failures: 0,
             failure: None,
+            calls: faults::Calls::default(),
             syncs: 0,
             written: 0,
             size: u64::MAX,
             page_life: 0,
             opened: 0,
+            read_failures: 0,
+            has_read_failed: false,
+            slow_syncs: None,
+            lost_writes: 0,
+            erase_blocks: 0,
+            unreadable: BTreeSet::new(),
+            victims: Victims::default(),
+            on_off: None,
         })))
     }
 
@@ -127,6 +159,21 @@ impl SimDisk {
     /// One in `one_in` syncs fails; 0 for none.
     pub fn set_sync_failures(&self, one_in: u64) {
         self.world().sync_failures = one_in;
+    }
+
+    /// One in `one_in` reads fails, but no two in a row; 0 for none. Returns what it was.
+    pub fn set_read_failures(&self, one_in: u64) -> u64 {
+        std::mem::replace(&mut self.world().read_failures, one_in)
+    }
+
+    /// One in `one_in` syncs takes seconds.
+    pub fn set_slow_syncs(&self, slow: Option<(u64, Arc<SimClock>)>) {
+        self.world().slow_syncs = slow;
+    }
+
+    /// What is done at the moment when the power goes by itself.
+    pub fn on_off(&self, f: impl FnMut() + Send + 'static) {
+        self.world().on_off = Some(Arc::new(Mutex::new(f)));
     }
 
     /// The operation that comes after `after` more fails.
@@ -169,7 +216,10 @@ impl SimDisk {
     /// Operations may fail although the power is on.
     pub fn may_fail(&self) -> bool {
         let world = self.world();
-        world.sync_failures > 0 || world.failure.is_some()
+        world.sync_failures > 0
+            || world.calls.may_fail()
+            || world.failure.is_some()
+            || world.read_failures > 0
     }
 
     pub fn written(&self) -> u64 {
@@ -231,16 +281,6 @@ impl SimDisk {
             .collect()
     }
 
-    /// Changes durable bytes of a file: damage.
-    pub fn damage(&self, name: &str, f: impl FnOnce(&mut Vec<u8>)) {
-        let mut world = self.world();
-        let id = world.live_names[name];
-        let content = &mut world.contents[id];
-        f(&mut content.durable);
-        content.live.clone_from(&content.durable);
-        content.dirty = vec![false; content.live.len().div_ceil(SECTOR)];
-    }
-
     pub fn names(&self) -> Vec<String> {
         let world = self.world();
         let names = world.live_names.keys();
@@ -248,17 +288,6 @@ impl SimDisk {
             .filter(|name| !name.starts_with(LETTERS))
             .cloned()
             .collect()
-    }
-
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
-        let world = self.world();
-        world.contents[world.live_names[name]].live.clone()
-    }
-
-    pub fn remove(&self, name: &str) {
-        let mut world = self.world();
-        world.live_names.remove(name);
-        world.durable_names.remove(name);
     }
 }
 
@@ -272,8 +301,13 @@ impl World {
         self.session += 1;
         self.is_off = false;
         self.fuel = u64::MAX;
-        for content in &mut self.contents {
+        let names = || self.live_names.values().chain(self.durable_names.values());
+        let used: BTreeSet<usize> = names().copied().collect();
+        for (id, content) in self.contents.iter_mut().enumerate() {
             content.locked = false;
+            if !used.contains(&id) {
+                *content = Content::default();
+            }
         }
     }
 
@@ -285,6 +319,7 @@ impl World {
         self.ops += 1;
         if self.fuel == 0 {
             self.is_off = true;
+            self.on_off.iter().for_each(|f| (f.lock().unwrap())());
             return Err(io::Error::other("the power is off"));
         }
         self.fuel -= 1;
@@ -302,6 +337,7 @@ impl World {
     fn lose_unsynced(&mut self) {
         // How much of it reached the disk differs from cut to cut.
         let quarters = self.random.below(5);
+        let mut erased = Vec::new();
         for id in 0..self.contents.len() {
             let mut content = std::mem::take(&mut self.contents[id]);
             if content.live.len() != content.durable.len() {
@@ -311,10 +347,15 @@ impl World {
                     false => content.durable.len(),
                 };
                 content.durable.resize(len, 0);
+                content.is_stale = true;
             }
             for sector in 0..content.dirty.len() {
                 if !content.dirty[sector] {
                     continue;
+                }
+                content.is_stale = true;
+                if self.erase_blocks > 0 && self.random.chance(self.erase_blocks) {
+                    erased.push((id, sector));
                 }
                 if self.random.below(4) < quarters {
                     content.persist(sector);
@@ -323,8 +364,13 @@ impl World {
                     content.spoil(sector, garbage);
                 }
             }
-            content.live.clone_from(&content.durable);
-            content.dirty = vec![false; content.live.len().div_ceil(SECTOR)];
+            if std::mem::take(&mut content.is_stale) {
+                content.live.clone_from(&content.durable);
+                content.dirty.clear();
+                content
+                    .dirty
+                    .resize(content.live.len().div_ceil(SECTOR), false);
+            }
             self.contents[id] = content;
         }
         // Each name that changed is there as it was before or as it was after.
@@ -342,15 +388,21 @@ impl World {
             }
         }
         self.live_names = self.durable_names.clone();
+        // One block is being erased when the power goes.
+        if let Some((id, sector)) = erased.first() {
+            self.erase(*id, *sector);
+        }
     }
 
     fn write(&mut self, id: usize, bytes: &[u8], position: usize) {
         self.written += bytes.len() as u64;
-        for header in bytes.chunks(PAGE_SIZE).filter_map(PageHeader::decode) {
-            self.page_life = self.page_life.max(header.life);
-        }
-        if let Ok(checkpoint) = Checkpoint::decode(bytes) {
-            self.opened = self.opened.max(checkpoint.opened);
+        if !self.is_of_letters(id) {
+            for header in bytes.chunks(PAGE_SIZE).filter_map(PageHeader::decode) {
+                self.page_life = self.page_life.max(header.life);
+            }
+            if let Ok(checkpoint) = Checkpoint::decode(bytes) {
+                self.opened = self.opened.max(checkpoint.opened);
+            }
         }
         let redirected = self.redirect(id, bytes, position);
         let (bytes, position) = match &redirected {
@@ -358,6 +410,9 @@ impl World {
             None => (bytes, position),
         };
         let end = position + bytes.len();
+        for page in position / PAGE_SIZE..end.div_ceil(PAGE_SIZE) {
+            self.unreadable.remove(&(id, page));
+        }
         self.contents[id].extend(end);
         for sector in position / SECTOR..end.div_ceil(SECTOR) {
             // What stood there unsynced may have been written back meanwhile.
@@ -367,6 +422,25 @@ impl World {
             self.contents[id].dirty[sector] = true;
         }
         self.contents[id].live[position..end].copy_from_slice(bytes);
+    }
+
+    /// Whether a file belongs to the dead letters.
+    fn is_of_letters(&self, id: usize) -> bool {
+        let names = || self.live_names.range(LETTERS.to_owned()..);
+        let mut letters = names().take_while(|(name, _)| name.starts_with(LETTERS));
+        letters.any(|(_, other)| *other == id)
+    }
+
+    /// Whether a read fails.
+    fn read_fails(&mut self, id: usize, position: usize, len: usize) -> bool {
+        let pages = position / PAGE_SIZE..(position + len).div_ceil(PAGE_SIZE);
+        let bad = (id, pages.start)..(id, pages.end.max(pages.start));
+        if self.unreadable.range(bad).next().is_some() {
+            return true;
+        }
+        let one_in = self.read_failures;
+        self.has_read_failed = one_in > 0 && !self.has_read_failed && self.random.chance(one_in);
+        self.has_read_failed
     }
 
     /// What the controls do to pages of the log.
@@ -427,274 +501,5 @@ impl Content {
                     .to_le_bytes()[0];
             }
         }
-    }
-}
-
-struct SimDir {
-    disk: SimDisk,
-    session: u64,
-    prefix: &'static str,
-}
-
-impl SimDir {
-    fn world(&self) -> io::Result<MutexGuard<'_, World>> {
-        let world = self.disk.world();
-        match world.session == self.session && !world.is_off {
-            true => Ok(world),
-            false => Err(io::Error::other("the power is off")),
-        }
-    }
-
-    fn file(&self, id: usize) -> Arc<dyn File> {
-        Arc::new(SimFile {
-            disk: self.disk.clone(),
-            session: self.session,
-            id,
-            has_lock: Arc::default(),
-        })
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
-    fn id_of(&self, world: &World, name: &str) -> io::Result<usize> {
-        world
-            .live_names
-            .get(&self.name(name))
-            .copied()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl Dir for SimDir {
-    fn list(&self) -> io::Result<Vec<Entry>> {
-        let world = self.world()?;
-        let entry = |(name, id): (&String, &usize)| {
-            let content = &world.contents[*id];
-            let size = content.live.len() as u64;
-            Entry {
-                name: name[self.prefix.len()..].to_owned(),
-                size,
-                allocated: content.allocated,
-            }
-        };
-        let is_here = |(name, _): &(&String, &usize)| {
-            let rest = name.strip_prefix(self.prefix);
-            rest.is_some_and(|rest| !rest.contains('/'))
-        };
-        Ok(world.live_names.iter().filter(is_here).map(entry).collect())
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut world = self.world()?;
-        world.tick()?;
-        if world.live_names.contains_key(&self.name(name)) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        world.contents.push(Content::default());
-        let id = world.contents.len() - 1;
-        world.live_names.insert(self.name(name), id);
-        Ok(self.file(id))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let world = self.world()?;
-        Ok(self.file(self.id_of(&world, name)?))
-    }
-
-    fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.open(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        let id = self.id_of(&world, from)?;
-        world.live_names.remove(&self.name(from));
-        world.live_names.insert(self.name(to), id);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        self.id_of(&world, name)?;
-        world.live_names.remove(&self.name(name));
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        if world.control != Control::NoDirSync {
-            // Each directory on its own.
-            let is_here = |name: &String| name.starts_with(LETTERS) != self.prefix.is_empty();
-            let world = &mut *world;
-            world.durable_names.retain(|name, _| !is_here(name));
-            let live = world.live_names.iter().filter(|(name, _)| is_here(name));
-            let live = live.map(|(name, id)| (name.clone(), *id));
-            world.durable_names.extend(live);
-        }
-        Ok(())
-    }
-
-    fn device(&self) -> u64 {
-        1
-    }
-
-    fn volatile(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn allocated(&self) -> io::Result<u64> {
-        Ok(PAGE_SIZE as u64)
-    }
-
-    fn free(&self) -> io::Result<u64> {
-        let world = self.world()?;
-        Ok(world.size.saturating_sub(world.allocated()))
-    }
-}
-
-#[derive(Clone)]
-struct SimFile {
-    disk: SimDisk,
-    session: u64,
-    id: usize,
-    has_lock: Arc<AtomicBool>,
-}
-
-impl Drop for SimFile {
-    /// The last user of a file gives its lock back.
-    fn drop(&mut self) {
-        if Arc::strong_count(&self.has_lock) == 1
-            && self.has_lock.load(Ordering::Relaxed)
-            && let Ok(mut world) = self.disk.0.lock()
-            && world.session == self.session
-        {
-            world.contents[self.id].locked = false;
-        }
-    }
-}
-
-impl SimFile {
-    fn world(&self) -> io::Result<MutexGuard<'_, World>> {
-        let world = self.disk.world();
-        match world.session == self.session && !world.is_off {
-            true => Ok(world),
-            false => Err(io::Error::other("the power is off")),
-        }
-    }
-}
-
-fn narrow(n: u64) -> usize {
-    usize::try_from(n).unwrap()
-}
-
-impl File for SimFile {
-    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        let world = self.world()?;
-        let live = &world.contents[self.id].live;
-        let from = narrow(position).min(live.len());
-        let len = buf.len().min(live.len() - from);
-        buf[..len].copy_from_slice(&live[from..from + len]);
-        Ok(len)
-    }
-
-    fn read_medium_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        self.read_at(buf, position)
-    }
-
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        world.make_room(self.id, position + bytes.len() as u64)?;
-        world.write(self.id, bytes, narrow(position));
-        Ok(())
-    }
-
-    fn preallocate(&self, size: u64) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        world.make_room(self.id, size)?;
-        world.contents[self.id].extend(narrow(size));
-        Ok(())
-    }
-
-    fn set_size(&self, size: u64) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        let content = &mut world.contents[self.id];
-        content.live.resize(narrow(size), 0);
-        content
-            .dirty
-            .resize(content.live.len().div_ceil(SECTOR), true);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut world = self.world()?;
-        world.tick()?;
-        world.syncs += 1;
-        if world.control == Control::NoSync {
-            return Ok(());
-        }
-        let failures = world.sync_failures;
-        let fails = failures > 0 && world.random.chance(failures);
-        let mut content = std::mem::take(&mut world.contents[self.id]);
-        content.durable.resize(content.live.len(), 0);
-        for sector in 0..content.dirty.len() {
-            // A failed sync is told once; the sectors it lost are clean from then on.
-            if std::mem::take(&mut content.dirty[sector]) && !(fails && world.random.chance(2)) {
-                content.persist(sector);
-            }
-        }
-        world.contents[self.id] = content;
-        match fails && world.control != Control::FailureHidden {
-            true => Err(io::Error::from_raw_os_error(5)),
-            false => Ok(()),
-        }
-    }
-
-    fn drop_cache(&self) {
-        if let Ok(mut world) = self.world() {
-            let content = &mut world.contents[self.id];
-            for sector in 0..content.dirty.len() {
-                let range = content.range(sector);
-                if !content.dirty[sector] && content.durable.len() >= range.end {
-                    content.live[range.clone()].copy_from_slice(&content.durable[range]);
-                }
-            }
-        }
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.world()?.contents[self.id].live.len() as u64)
-    }
-
-    fn allocated(&self) -> io::Result<u64> {
-        Ok(self.world()?.contents[self.id].allocated)
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        let mut world = self.world()?;
-        let locked = &mut world.contents[self.id].locked;
-        let is_taken = !std::mem::replace(locked, true);
-        self.has_lock.fetch_or(is_taken, Ordering::Relaxed);
-        Ok(is_taken)
-    }
-
-    fn is_locked(&self) -> io::Result<bool> {
-        Ok(self.world()?.contents[self.id].locked)
-    }
-
-    fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn Window>> {
-        drop(self.world()?);
-        Ok(Box::new(SimWindow {
-            file: self.clone(),
-            position,
-            len,
-        }))
     }
 }

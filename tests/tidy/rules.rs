@@ -115,7 +115,15 @@ pub const BANS: [Ban; 7] = [
 ];
 
 /// Which files name a dependency. Without places: any.
-pub const OWNERS: [(&str, Places); 14] = [
+pub const OWNERS: [(&str, Places); 19] = [
+    (
+        "aws_credential_types",
+        &[("src/sink/kinesis/sign.rs", "the keys of a signature")],
+    ),
+    (
+        "aws_sigv4",
+        &[("src/sink/kinesis/sign.rs", "signatures of requests")],
+    ),
     (
         "base64",
         &[
@@ -124,6 +132,7 @@ pub const OWNERS: [(&str, Places); 14] = [
                 "bytes that are not text, as a line has them",
             ),
             ("src/input/lines.rs", "the same lines, read again"),
+            ("src/sink/kinesis/body.rs", "data in a request's JSON"),
         ],
     ),
     (
@@ -134,6 +143,10 @@ pub const OWNERS: [(&str, Places); 14] = [
         "crossbeam_channel",
         &[
             ("src/engine", "orders to stop, events"),
+            (
+                "src/sink/blocking.rs",
+                "batches for lanes, and their answers",
+            ),
             ("src/sink/kafka/producer.rs", "the end of a client"),
         ],
     ),
@@ -169,21 +182,40 @@ pub const OWNERS: [(&str, Places); 14] = [
             ("src/clock.rs", "system calls on clocks"),
         ],
     ),
+    ("rustls", &[("src/sink/kinesis/tls.rs", "TLS")]),
     (
         "serde",
-        &[("src/config/json.rs", "reads JSON and keeps the place")],
+        &[
+            ("src/config/json.rs", "reads JSON and keeps the place"),
+            (
+                "src/sink/kinesis/answer.rs",
+                "reads answers without a tree of them",
+            ),
+        ],
     ),
     (
         "serde_json",
         &[
             ("src/config/json.rs", "reads JSON"),
             ("src/sink/lines.rs", "strings of a JSON line"),
+            ("src/sink/kinesis/", "requests and answers"),
             ("src/cli.rs", "strings of JSON output"),
         ],
     ),
     (
         "signal_hook",
         &[("src/cli/run.rs", "the binary ends in order")],
+    ),
+    (
+        "ureq",
+        &[
+            ("src/sink/kinesis/http.rs", "HTTP"),
+            ("src/sink/kinesis/tls.rs", "its connections"),
+        ],
+    ),
+    (
+        "webpki_roots",
+        &[("src/sink/kinesis/tls.rs", "what browsers trust")],
     ),
 ];
 

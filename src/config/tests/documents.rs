@@ -187,14 +187,14 @@ fn names_may_be_as_long_as_their_bound() {
 /// `G-053`, `L-78`: a type that this build lacks is an error, or buffer-only where it was said so.
 #[test]
 fn a_sink_that_need_not_be_there_is_a_warning() {
-    let sink = r#"{"type":"kinesis","required":false,"streamName":"x","limits":{"a":1}}"#;
+    let sink = r#"{"type":"kafka","required":false,"topic":"x","properties":{"a":1}}"#;
     let text = format!(r#"{{"streams":[{{"name":"s","sink":{sink}}}]}}"#);
     let expected =
-        "streams[0].sink: this build does not have the feature \"kinesis\": nothing is delivered";
+        "streams[0].sink: this build does not have the feature \"kafka\": nothing is delivered";
     assert_eq!(warnings(&text), [expected]);
     let config = read(&text).unwrap();
     assert!(matches!(config.streams[0].sinks[0].kind, SinkKind::None));
-    assert_eq!(config.streams[0].sinks[0].name, "kinesis");
+    assert_eq!(config.streams[0].sinks[0].name, "kafka");
 }
 
 /// `G-053`: nothing is ever acknowledged, so refusing what is new refuses everything in the end.

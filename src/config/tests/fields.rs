@@ -99,15 +99,12 @@ delivery | backoffBaseMs | 0 | must be 1..=86400000
 delivery | backoffMaxMs | 49 | must be 50..=86400000
 delivery | pollIntervalMs | 0 | must be 1..=86400000
 delivery | ordering | "key" | must be "stream" or "perKey" or "none"
-delivery | ordering | "perKey" | not available in this version
 delivery | maxInFlight | 0 | must be 1..=8
 delivery | maxInFlight | 9 | must be 1..=8
-delivery | maxInFlight | 2 | not available in this version
 deadLetters | maxBytes | 8392703 | must be 8392704..=70368744177664
 deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "redis" | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
-sink | type | "kinesis" | this build does not have the feature "kinesis"
 sink | type | "kafka" | this build does not have the feature "kafka"
 sink | name | "" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | "a b" | must be 1 to 64 letters, digits, dots, underscores and hyphens
@@ -130,6 +127,40 @@ stdout | format | "text" | must be "ndjson" or "raw"
 callback | id | 5 | must be a string
 callback | id | "{thingName}" | {thingName}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
 callback | id | "a{" | "{" has no counterpart: a template is {Name}, and a brace itself is written twice
+kinesis | streamName | 5 | must be a string
+kinesis | streamName | "" | must be 1 to 128 letters, digits, dots, underscores and hyphens
+kinesis | streamName | "a/b" | must be 1 to 128 letters, digits, dots, underscores and hyphens
+kinesis | region | "eu west" | must be a region, as in "eu-west-1"
+kinesis | region | "" | must be a region, as in "eu-west-1"
+kinesis | endpointUrl | "kinesis.local" | must be an address: http://host or https://host
+kinesis | endpointUrl | "ftp://kinesis.local/" | must be an address: http://host or https://host
+kinesis | endpointUrl | "https://me@kinesis.local/" | must be an address: http://host or https://host
+kinesis | credentials | "static" | must be an object
+kinesis | encoding | "xml" | must be "json" or "cbor"
+kinesis | encoding | "cbor" | not available in this version
+kinesis | aggregation | "zip" | must be "none" or "kpl"
+kinesis | aggregation | "kpl" | not available in this version
+kinesis | timestamps | "now" | must be "asIs" or "rebase"
+kinesis | timestamps | "rebase" | not available in this version
+kinesis | caFile | "" | must be a path
+kinesis | proxy | "proxy" | must be an address: http://host:port
+kinesis | requestTimeoutMs | 0 | must be 1..=86400000
+kinesis | connectTimeoutMs | "1s" | must be 1..=86400000
+kinesis | maxRequestRecords | 0 | must be 1..=10000
+kinesis | maxRequestBytes | 67108865 | must be 1..=67108864
+kinesis | maxRecordBytes | 10485761 | must be 1..=10485760
+credentials | type | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
+static | accessKeyId | "" | must be one line of text
+static | secretAccessKey | 5 | must be a string
+static | sessionToken | "a\nb" | must be one line of text
+profile | profile | "" | must be one line of text
+profile | file | "" | must be a path
+iot | endpoint | "c.example/x" | must be the name of a host
+iot | roleAlias | "a b" | must be 1 to 128 of letters, digits and _=,@-
+iot | thingName | "" | must be one line of text
+iot | certificateFile | 5 | must be a string
+iot | keyFile | "" | must be a path
+iot | caFile | "" | must be a path
 kafka | bootstrapServers | 5 | must be a string
 kafka | bootstrapServers | " " | must be hosts with ports, separated by commas
 kafka | topic | 5 | must be a string
@@ -212,7 +243,8 @@ fn a_field_in_another_place_is_not_known() {
     for (place, key) in fields() {
         for (other, _) in PLACES.iter().filter(|(other, _)| is_compiled_in(other)) {
             let is_common = match *other {
-                "file" | "stdout" | "callback" | "kafka" => "sink",
+                "file" | "stdout" | "callback" | "kinesis" | "kafka" => "sink",
+                "static" | "profile" | "iot" => "credentials",
                 "stdin" | "host" => "input",
                 other => other,
             };
@@ -244,6 +276,12 @@ fn null_means_the_default() {
             ("document", "streams")
                 | ("stream", "name" | "sink" | "sinks")
                 | ("file", "path")
+                | ("kinesis", "streamName" | "region")
+                | ("static", "accessKeyId" | "secretAccessKey")
+                | (
+                    "iot",
+                    "endpoint" | "roleAlias" | "certificateFile" | "keyFile"
+                )
                 | ("kafka", "bootstrapServers" | "topic")
         ) || ["sink", "input"].contains(&place) && ["type", "stream"].contains(&key);
         if !needed {
@@ -293,6 +331,9 @@ fn every_key_in_the_code_has_a_bad_value_here() {
     let mut in_code = words_in(include_str!("../../config.rs"));
     in_code.extend(words_in(include_str!("../sinks.rs")));
     in_code.extend(words_in(include_str!("../stream.rs")));
+    in_code.extend(words_in(include_str!("../delivery.rs")));
+    #[cfg(feature = "kinesis")]
+    in_code.extend(words_in(include_str!("../sinks/kinesis.rs")));
     #[cfg(feature = "kafka")]
     in_code.extend(words_in(include_str!("../sinks/kafka.rs")));
     for source in [

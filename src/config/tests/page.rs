@@ -32,7 +32,11 @@ fn place(heading: &'static str) -> &'static str {
         [] => "document",
         ["streams[]"] => "stream",
         ["inputs[]"] => "input",
-        ["streams[].sink" | "inputs[]", kind] => kind,
+        [
+            "streams[].sink" | "streams[].sink.credentials" | "inputs[]",
+            kind,
+        ] => kind,
+        ["streams[].sink.credentials"] => "credentials",
         [path] => path.strip_prefix("streams[].").expect("a part of a stream"),
         _ => panic!("no place: {heading}"),
     }
@@ -97,6 +101,9 @@ fn with(row: &Row, value: &str) -> String {
     // What must be there besides stands in the smallest document of the place.
     let place = match (row.place, row.key, value) {
         ("sink", "type", "\"file\"") => return document("file", "none", ""),
+        ("sink", "type", "\"kinesis\"") => return document("kinesis", "none", ""),
+        ("credentials", "type", "\"static\"") => return document("static", "none", ""),
+        ("credentials", "type", "\"iot\"") => return document("iot", "none", ""),
         ("sink", "type", "\"kafka\"") => return document("kafka", "none", ""),
         (place, ..) => place,
     };

@@ -8,11 +8,13 @@ use super::super::{Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
 use crate::clock::Stamp;
 use crate::error::{Error, Result};
-use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PageHeader, SEGMENT_HEADER_SIZE};
+use crate::format::{
+    Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
+};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
-use crate::storage::{Buffer, Dir, File};
+use crate::storage::{Buffer, Dir, File, READ_TRIES, read_what_can_be_read};
 
-const ASIDE_PREFIX: &str = "damaged-";
+pub(in crate::log) const ASIDE_PREFIX: &str = "damaged-";
 
 /// A segment that was found.
 pub(in crate::log) struct StoredSegment {
@@ -54,8 +56,19 @@ pub(in crate::log) struct Files {
     pub aside_pages: u64,
     /// Numbers of files that belong to somebody else.
     pub blocked: Vec<u32>,
+    /// Whose they are.
+    pub owners: Vec<StoreId>,
     /// The greatest life in pages of segments without a header.
     pub life_seen: u64,
+    /// Files with a segment's name and no header that verifies.
+    headless: Vec<Headless>,
+}
+
+/// A file without a header: whether it is a segment of this store is told when it is known which that is.
+struct Headless {
+    number: u32,
+    file: Arc<dyn File>,
+    is_good: bool,
 }
 
 /// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
@@ -109,6 +122,7 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
         }
     }
     files.settle_store();
+    files.settle_headless();
     Ok(files)
 }
 
@@ -166,22 +180,11 @@ impl Files {
             .flatten()
             .max_by_key(|header| header.life)
             .cloned();
-        let header = match newest {
-            Some(header) => Some(header),
-            None => self.header_from_pages(number, &**file),
-        };
-        let Some(header) = header else {
-            let segment = Segment {
-                file: Arc::clone(file),
+        let Some(header) = newest else {
+            self.headless.push(Headless {
                 number,
-                base: 0,
-                life: 0,
-                pages: 0,
-                prepared: Stamp::default(),
-            };
-            self.dead.push(DeadFile {
-                segment,
-                is_blank: is_blank(&**file),
+                file: Arc::clone(file),
+                is_good,
             });
             return Ok(());
         };
@@ -192,12 +195,29 @@ impl Files {
         let copies = (0..HEADER_COPIES).zip(&headers).take(looked_at);
         let bad = copies.filter(|(_, copy)| copy.as_ref() != Some(&header));
         let bad_copies = bad.map(|(copy, _)| copy).collect();
+        self.add(number, file, header, is_good, bad_copies);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        number: u32,
+        file: &Arc<dyn File>,
+        header: SegmentHeader,
+        is_good: bool,
+        bad_copies: heapless::Vec<u32, { HEADER_COPIES as usize }>,
+    ) {
+        // A file that was cut has no pages behind its end, whatever its header says.
+        let pages = file
+            .size()
+            .map_or(u64::MAX, |size| size.div_ceil(PAGE_SIZE as u64));
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let segment = Segment {
             file: Arc::clone(file),
             number,
             base: header.base,
             life: header.life,
-            pages: header.pages,
+            pages: header.pages.min(pages).max(PAGES_MIN),
             prepared: header.prepared,
         };
         let is_good = is_good && header.number == number;
@@ -207,7 +227,32 @@ impl Files {
             header,
             bad_copies,
         });
-        Ok(())
+    }
+
+    /// Files without a header become segments if their pages tell what it said.
+    fn settle_headless(&mut self) {
+        for Headless {
+            number,
+            file,
+            is_good,
+        } in std::mem::take(&mut self.headless)
+        {
+            if let Some(header) = self.header_from_pages(number, &*file) {
+                let all = (0..HEADER_COPIES).collect();
+                self.add(number, &file, header, is_good, all);
+                continue;
+            }
+            let is_blank = is_blank(&*file);
+            let segment = Segment {
+                file,
+                number,
+                base: 0,
+                life: 0,
+                pages: 0,
+                prepared: Stamp::default(),
+            };
+            self.dead.push(DeadFile { segment, is_blank });
+        }
     }
 
     /// After a clean close an open looks at headers only up to the first good copy, unless it is strict.
@@ -224,17 +269,21 @@ impl Files {
             return Ok(SegmentHeader::decode(&bytes[..len]));
         }
         let mut page = Buffer::new(PAGE_SIZE)?;
-        let len = file.read_medium_at(&mut page, position(copy))?;
-        Ok(SegmentHeader::decode(&page[..len]))
+        let mut tries = 1..READ_TRIES;
+        loop {
+            match file.read_medium_at(&mut page, position(copy)) {
+                Ok(len) => return Ok(SegmentHeader::decode(&page[..len])),
+                Err(error) if tries.next().is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Both copies are gone: the first pages tell what the header said.
     fn header_from_pages(&mut self, number: u32, file: &dyn File) -> Option<SegmentHeader> {
         let size = file.size().ok()?;
         let mut buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE).ok()?;
-        let len = file
-            .read_medium_at(&mut buffer, position(HEADER_COPIES))
-            .ok()?;
+        let len = read_what_can_be_read(file, &mut buffer, position(HEADER_COPIES));
         let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(HEADER_COPIES..);
         let belongs = |(page, slot): (&[u8], u32)| {
             PageHeader::decode(page).filter(|header| header.slot == slot)
@@ -248,13 +297,17 @@ impl Files {
         log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
         self.life_seen = self.life_seen.max(newest.life);
         let newest_checkpoint = self.checkpoint.newest.as_ref();
+        let epoch = self.epoch();
         Some(SegmentHeader {
             store,
-            epoch: newest_checkpoint.map_or(1, |checkpoint| checkpoint.epoch),
+            epoch: epoch.max(1),
             base: newest.base,
             life: newest.life,
             number,
-            pages: u32::try_from(size / PAGE_SIZE as u64).ok()?,
+            // Also of a file that was cut a header is made that verifies.
+            pages: u32::try_from(size / PAGE_SIZE as u64)
+                .ok()?
+                .clamp(PAGES_MIN, PAGES_MAX),
             prepared: newest.stamp,
             name: newest_checkpoint
                 .map(|checkpoint| checkpoint.name.clone())
@@ -265,7 +318,13 @@ impl Files {
     /// Whose store this is; segments of another one are left alone.
     fn settle_store(&mut self) {
         if self.store.is_none() {
-            let newest = self.segments.iter().max_by_key(|stored| stored.header.life);
+            // A file from elsewhere may be among them: most of them tell, and then the newest.
+            let stores = self.segments.iter().map(|stored| stored.header.store);
+            let count = |store| stores.clone().filter(|other| *other == store).count();
+            let newest = self
+                .segments
+                .iter()
+                .max_by_key(|stored| (count(stored.header.store), stored.header.life));
             self.store = newest.map(|stored| stored.header.store);
         }
         let store = self.store;
@@ -281,6 +340,7 @@ impl Files {
         }
         self.blocked
             .extend(foreign.iter().map(|stored| stored.segment.number));
+        self.owners = foreign.iter().map(|stored| stored.header.store).collect();
         self.segments = ours;
     }
 
@@ -292,8 +352,11 @@ impl Files {
     /// Puts the segments in order and takes out those that nobody needs: the next one begins at or
     /// below the head, or where they begin, because it replaced them.
     pub fn order(&mut self, head: u64) {
-        self.segments
-            .sort_by_key(|stored| (stored.segment.base, stored.segment.life));
+        // Of two files that say the same one is a copy, maybe an old one: the one in its place counts.
+        self.segments.sort_by_key(|stored| {
+            let Segment { base, life, .. } = stored.segment;
+            (base, life, stored.header.number == stored.segment.number)
+        });
         let mut at = 0;
         while at + 1 < self.segments.len() {
             let (base, next) = (
@@ -385,6 +448,6 @@ fn is_blank(file: &dyn File) -> bool {
 }
 
 /// What a file is called that is kept because it makes no sense. The life makes the name new.
-pub(super) fn aside_name(number: u32, life: u64) -> String {
+pub(in crate::log) fn aside_name(number: u32, life: u64) -> String {
     format!("{ASIDE_PREFIX}{number:06}-{life}")
 }

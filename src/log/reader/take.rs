@@ -217,10 +217,15 @@ impl Reader {
             return Ok(Tail::Nothing);
         }
         let mut later = u64::MAX;
+        let forgives = self.forgives();
         for slot in tail..tail + TAIL_SLOTS {
             // Versions change: never from the buffer.
             self.pages.forget();
-            let Ok(Some((header, _))) = self.pages.page(&segment, slot, slot + 1) else {
+            let page = match self.pages.page(&segment, slot, slot + 1) {
+                Err(error) if !forgives => return Err(error),
+                page => page.ok().flatten(),
+            };
+            let Some((header, _)) = page else {
                 continue;
             };
             let header = *header;
@@ -247,16 +252,20 @@ impl Reader {
 
     /// Looks through the whole segment for the tail slots of the present life, once. Whether there are
     /// any that were not known.
-    pub(super) fn find_tail(&mut self) -> bool {
-        let Some(at) = &self.at else { return false };
+    pub(super) fn find_tail(&mut self) -> io::Result<bool> {
+        let Some(at) = &self.at else { return Ok(false) };
         let (segment, life) = (at.segment.clone(), at.life);
         if at.tail > 0 || at.searched == life {
-            return false;
+            return Ok(false);
         }
+        let forgives = self.forgives();
         let mut tail = 0;
         for slot in HEADER_COPIES..segment.pages {
-            let page = self.pages.page(&segment, slot, segment.pages);
-            if let Ok(Some((header, _))) = page
+            let page = match self.pages.page(&segment, slot, segment.pages) {
+                Err(error) if !forgives => return Err(error),
+                page => page.ok().flatten(),
+            };
+            if let Some((header, _)) = page
                 && header.life == life
                 && header.tail > 0
             {
@@ -267,6 +276,6 @@ impl Reader {
         if let Some(at) = &mut self.at {
             (at.searched, at.tail) = (life, tail);
         }
-        tail > 0
+        Ok(tail > 0)
     }
 }

@@ -32,7 +32,7 @@ fn a_record_of_any_length_is_found_again() {
 #[test]
 fn a_page_of_a_former_life_is_not_read() {
     let mut old = Bench::new(Io::Write, 3);
-    while old.writer.fits(3100) {
+    while old.writer.fits(3100, stamp(5000)) {
         old.append(3000);
         old.append(20);
     }

@@ -131,7 +131,7 @@ fn what_fits_stays_in_the_segment() {
         let mut bench = Bench::new(Io::Write, 3);
         for step in 0.. {
             let len = body(seed, 1)[0] as usize * 37 * (step % 5) % 9000;
-            if !bench.writer.fits(len) {
+            if !bench.writer.fits(len, stamp(5000)) {
                 break;
             }
             bench.append(len);
@@ -147,7 +147,29 @@ fn what_fits_stays_in_the_segment() {
     }
     let bench = Bench::new(Io::Write, 3);
     let all = (PAGES - HEADER_COPIES) as usize * PAGE_BODY_SIZE - RECORD_HEADER_SIZE;
-    assert!(bench.writer.fits(all) && !bench.writer.fits(all + 1));
+    let fits = |len| bench.writer.fits(len, stamp(5000));
+    assert!(fits(all) && !fits(all + 1));
+}
+
+/// A clock that jumps begins a page of its own. In the last page of a segment that page would have lain behind
+/// the end of the file, where nobody reads: the record was lost, and the file was longer than its quota.
+#[test]
+fn a_jump_of_the_clock_does_not_lead_out_of_the_segment() {
+    let mut bench = Bench::new(Io::Write, 3);
+    while bench.writer.end_slot() < PAGES - 1 {
+        bench.append(1000);
+    }
+    bench.append(10);
+    let jumped = Stamp {
+        wall_ms: 3_000_000,
+        ..stamp(5000)
+    };
+    assert!(bench.writer.fits(10, stamp(5000)));
+    assert!(!bench.writer.fits(10, jumped));
+    bench.writer.flush(true).unwrap();
+    bench.writer.sync().unwrap();
+    assert_eq!(bench.disk.pages(), PAGES);
+    bench.check();
 }
 
 /// A map and positional writes make the same file, and so does a map that cannot be had.

@@ -1,0 +1,435 @@
+//! Amazon Kinesis Data Streams: `PutRecords` as JSON over HTTPS, one request after the other in each lane.
+//!
+//! ```text
+//!  batch ──▶ body ──▶ sign ──▶ http ──▶ answer ──▶ an outcome for each record
+//!    ▲                 ▲  ▲              │
+//!    │       credentials  time ◀─ Date ──┤
+//!    └── halves, when the service does not say which record it refuses
+//! ```
+//!
+//! **Invariants.** A record is accepted only when the service gave it a sequence number, in an answer that is
+//! whole and agrees with itself. Whatever else comes back, or nothing: it is sent again. A record is
+//! rejected only when it is too long, or when it was refused alone while others were taken: a wrong
+//! stream name must not turn a store into dead letters.
+//! **Threads.** Each lane has one; they share connections, credentials and the time.
+//!
+//! Errors that were seen, and what follows: `kinesis/answer.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::text::Text;
+use super::{Answer, Batch, BlockingSink, Limits, Link, Outcome};
+use crate::clock::{Clock, Mono};
+use crate::error::{Code, Error, Result};
+
+mod answer;
+mod body;
+pub mod credentials;
+mod http;
+mod sign;
+mod time;
+mod tls;
+
+use answer::{Entries, Entry, Kind};
+use body::{Added, Body, Bounds};
+use credentials::{Credentials, Environment, Provider, Source};
+use http::{Client, Method, Reply, Settings};
+pub use http::{check_address, check_proxy};
+use time::Time;
+
+/// The most records of a request, as the service has it now.
+pub const REQUEST_RECORDS_MAX: u32 = 500;
+/// The most bytes of a request: keys and data.
+pub const REQUEST_BYTES_MAX: u32 = 10 << 20;
+/// The longest record that a stream takes where nobody has raised it: key and data.
+pub const RECORD_BYTES_MAX: u32 = 1 << 20;
+
+/// What is read of an answer at most, besides this for each record.
+const ANSWER_LEN: usize = 64 << 10;
+const ANSWER_ENTRY_LEN: usize = 1 << 10;
+/// A batch that was split may take longer than one request.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(60);
+/// How often a request is sent at once again, with another time or other credentials.
+const AGAIN_MAX: u32 = 2;
+const TARGET: &str = "Kinesis_20131202.PutRecords";
+const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+
+/// What a `kinesis` sink is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The stream at the service.
+    pub stream_name: Text,
+    /// Its region.
+    pub region: Text,
+    /// Where requests go; `None`: to the region's endpoint.
+    pub endpoint: Option<Text>,
+    /// Where credentials come from.
+    pub credentials: Source,
+    /// What the environment says about them.
+    pub environment: Environment,
+    /// Only what these certificates have signed is trusted.
+    pub ca_file: Option<Text>,
+    /// By way of this proxy.
+    pub proxy: Option<Text>,
+    /// The longest that a request takes.
+    pub request_timeout: Duration,
+    /// The longest that connecting takes.
+    pub connect_timeout: Duration,
+    /// The most records of a request.
+    pub request_records_max: u32,
+    /// The most bytes of a request.
+    pub request_bytes_max: u32,
+    /// The longest record.
+    pub record_bytes_max: u32,
+}
+
+impl Options {
+    /// Where requests go.
+    fn address(&self) -> String {
+        let region = self.region.reveal();
+        match &self.endpoint {
+            Some(endpoint) => endpoint.reveal().to_owned(),
+            None if region.starts_with("cn-") => {
+                format!("https://kinesis.{region}.amazonaws.com.cn/")
+            }
+            None => format!("https://kinesis.{region}.amazonaws.com/"),
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Bounds {
+            records_max: size(self.request_records_max),
+            bytes_max: size(self.request_bytes_max),
+            record_bytes_max: size(self.record_bytes_max),
+        }
+    }
+
+    /// What a lane takes for its requests and their answers, for batches of so many bytes and records.
+    pub fn memory_of_lane(&self, batch_bytes: u64, batch_records: u64) -> u64 {
+        let bounds = self.bounds();
+        let records = batch_records.min(bounds.records_max as u64);
+        let bounds = Bounds {
+            records_max: usize::try_from(records).unwrap_or(usize::MAX),
+            bytes_max: usize::try_from(batch_bytes.min(bounds.bytes_max as u64))
+                .unwrap_or(usize::MAX),
+            ..bounds
+        };
+        // A buffer that grows may have twice its size.
+        let answer = ANSWER_LEN as u64 + records * ANSWER_ENTRY_LEN as u64;
+        Body::size_max(bounds) as u64 * 2 + answer
+    }
+}
+
+/// The region that the shared files name.
+pub fn region_of_files(environment: &Environment) -> Option<String> {
+    credentials::region(environment)
+}
+
+/// What the lanes of a sink share.
+struct Shared {
+    options: Options,
+    address: String,
+    clock: Arc<dyn Clock>,
+    time: Arc<Time>,
+    client: Client,
+    provider: Provider,
+    /// Some record was taken since the sink was made: stream and credentials are right.
+    has_accepted: AtomicBool,
+}
+
+/// One lane of the sink.
+pub struct Kinesis {
+    shared: Arc<Shared>,
+    body: Body,
+    entries: Entries,
+    answer: Vec<u8>,
+    /// The records of a batch by their places in it: those of the request, and stretches that are to come.
+    sent: Vec<usize>,
+    to_come: Vec<(usize, usize)>,
+}
+
+/// What one request came to.
+enum Told {
+    /// The entries have been read.
+    Entries,
+    /// These records are refused, and why.
+    Refused(String),
+    /// Nothing became of it that is known.
+    Failed(Link, Option<Duration>, String),
+}
+
+impl Kinesis {
+    /// So many lanes of a sink. Connects to nothing yet.
+    pub fn lanes(options: Options, clock: &Arc<dyn Clock>, count: usize) -> Result<Vec<Self>> {
+        let settings = Settings {
+            ca_file: options.ca_file.as_ref().map(Text::reveal),
+            identity: None,
+            proxy: options.proxy.as_ref().map(Text::reveal),
+            // Nobody asks a proxy for what is not https but by saying so.
+            proxy_of_environment: options.address().starts_with("https:"),
+            connect_timeout: options.connect_timeout,
+            connections: count,
+        };
+        let time = Arc::new(Time::default());
+        let client = Client::new(&settings, Arc::clone(clock), Arc::clone(&time))
+            .map_err(|text| Error::text(Code::Sink, "open kinesis sink", text))?;
+        let provider = Provider::new(
+            options.credentials.clone(),
+            options.environment.clone(),
+            Arc::clone(clock),
+            Arc::clone(&time),
+            options.request_timeout,
+            options.connect_timeout,
+        );
+        let shared = Arc::new(Shared {
+            address: options.address(),
+            clock: Arc::clone(clock),
+            time,
+            client,
+            provider,
+            has_accepted: AtomicBool::new(false),
+            options,
+        });
+        let lane = |_| Self {
+            body: Body::new(shared.options.stream_name.reveal(), shared.options.bounds()),
+            shared: Arc::clone(&shared),
+            entries: Entries::default(),
+            answer: Vec::new(),
+            sent: Vec::new(),
+            to_come: Vec::new(),
+        };
+        Ok((0..count).map(lane).collect())
+    }
+}
+
+impl BlockingSink for Kinesis {
+    fn limits(&self) -> Limits {
+        let options = &self.shared.options;
+        Limits {
+            records_max: options.request_records_max,
+            bytes_max: options.request_bytes_max,
+            answer_timeout: ANSWER_TIMEOUT_MIN.max(options.request_timeout.saturating_mul(2)),
+            ..Limits::default()
+        }
+    }
+
+    fn deliver(&mut self, batch: &Batch<'_>, timeout: Duration, answer: &mut Answer<'_>) {
+        let until = self.shared.clock.mono().plus(timeout);
+        self.to_come.clear();
+        self.to_come.push((0, batch.len()));
+        let mut refused: Vec<(usize, String)> = Vec::new();
+        while let Some((from, to)) = self.to_come.pop() {
+            let next = self.fill(batch, from, to, answer);
+            if next < to {
+                self.to_come.push((next, to));
+            }
+            if self.sent.is_empty() {
+                continue;
+            }
+            match self.request(until) {
+                Told::Entries => {
+                    if !self.settle(answer) {
+                        // What follows does not overtake what failed.
+                        answer.retry_rest(None);
+                        return;
+                    }
+                }
+                Told::Refused(text) => match self.sent.len() {
+                    1 => refused.push((self.sent[0], text)),
+                    _ => self.halve(),
+                },
+                Told::Failed(link, after, text) => {
+                    answer.set_link(link, &text);
+                    self.reject(&refused, answer);
+                    answer.retry_rest(after);
+                    return;
+                }
+            }
+        }
+        self.reject(&refused, answer);
+        if let Some((_, text)) = refused.first()
+            && !self.shared.has_accepted.load(Ordering::Relaxed)
+        {
+            answer.set_link(Link::Config, text);
+        }
+        answer.retry_rest(None);
+    }
+}
+
+impl Kinesis {
+    /// Makes a request of the stretch's records, as many as have room; where the next one begins.
+    /// What fits into no request is rejected here, before any holds it.
+    fn fill(
+        &mut self,
+        batch: &Batch<'_>,
+        from: usize,
+        to: usize,
+        answer: &mut Answer<'_>,
+    ) -> usize {
+        self.body.clear();
+        self.sent.clear();
+        let mut next = to;
+        for index in from..to {
+            let record = batch.get(index);
+            match self.body.add(record.offset, record.key, record.payload) {
+                Added::Here => self.sent.push(index),
+                Added::NextTime => {
+                    next = index;
+                    break;
+                }
+                Added::Never => {
+                    let max = self.shared.options.record_bytes_max;
+                    let max = max.min(self.shared.options.request_bytes_max);
+                    let text = format!("longer than the {max} bytes that the stream takes");
+                    answer.set(index, Outcome::Rejected(&text));
+                }
+            }
+        }
+        answer.add_mapped(self.body.take_mapped());
+        next
+    }
+
+    /// Sends the request that was made, at once again where only the time or the credentials were wrong.
+    fn request(&mut self, until: Mono) -> Told {
+        let shared = Arc::clone(&self.shared);
+        let count = self.sent.len();
+        let body = self.body.finish();
+        let mut again = 0;
+        loop {
+            let credentials = match shared.provider.get() {
+                Ok(credentials) => credentials,
+                Err(failure) => return Told::Failed(failure.link, None, failure.text),
+            };
+            let signed_ms = shared.time.now_ms(&*shared.clock);
+            let sent = shared.send(
+                body,
+                &credentials,
+                signed_ms,
+                until,
+                &mut self.answer,
+                count,
+            );
+            let reply = match sent {
+                Ok(reply) => reply,
+                Err(text) => return Told::Failed(Link::Down, None, text),
+            };
+            if reply.status == 200 {
+                return match self.entries.read(&self.answer, count) {
+                    Ok(()) => {
+                        shared.time.follow(&reply.dated);
+                        Told::Entries
+                    }
+                    Err(text) => Told::Failed(Link::Down, None, text),
+                };
+            }
+            let (name, said) = answer::error_of(&self.answer, &reply.error_type);
+            let kind = answer::kind(reply.status, &name);
+            let is_other = match kind {
+                Kind::Signature | Kind::Auth => shared.time.correct(signed_ms, &reply.dated),
+                Kind::Expired => shared.provider.refused(&credentials),
+                _ => false,
+            };
+            if is_other && again < AGAIN_MAX {
+                again += 1;
+                continue;
+            }
+            let text = match (name.as_str(), credentials.is_shown_in(&said)) {
+                ("", _) => format!("the answer's status is {}", reply.status),
+                (name, true) => name.to_owned(),
+                (name, false) => format!("{name}: {said}"),
+            };
+            return match kind {
+                Kind::Records => Told::Refused(text),
+                kind => Told::Failed(kind.link(), reply.retry_after, text),
+            };
+        }
+    }
+
+    /// Notes what became of the records that were sent. Whether all of them were taken, or rejected.
+    fn settle(&self, answer: &mut Answer<'_>) -> bool {
+        let mut worst = None;
+        let mut has_accepted = false;
+        for (index, entry) in self.sent.iter().zip(self.entries.list()) {
+            match entry {
+                Entry::Accepted => {
+                    has_accepted = true;
+                    answer.set(*index, Outcome::Accepted);
+                }
+                Entry::Failed(Kind::Records) => {
+                    answer.set(*index, Outcome::Rejected(self.entries.error()));
+                }
+                Entry::Failed(kind) => {
+                    answer.set(*index, Outcome::Retry(None));
+                    if worst != Some(Kind::Throttled) {
+                        worst = Some(*kind);
+                    }
+                }
+            }
+        }
+        if has_accepted {
+            self.shared.has_accepted.store(true, Ordering::Relaxed);
+        }
+        match worst {
+            None => answer.set_link(Link::Ok, ""),
+            Some(kind) => answer.set_link(kind.link(), self.entries.error()),
+        }
+        worst.is_none()
+    }
+
+    /// The records of the request are to be sent in two.
+    fn halve(&mut self) {
+        let middle = self.sent.len() / 2;
+        let end = self.sent.last().map_or(0, |last| last + 1);
+        self.to_come.push((self.sent[middle], end));
+        self.to_come.push((self.sent[0], self.sent[middle]));
+    }
+
+    /// Rejects what was refused alone, if anything was ever taken: else the fault is not the records'.
+    fn reject(&self, refused: &[(usize, String)], answer: &mut Answer<'_>) {
+        if self.shared.has_accepted.load(Ordering::Relaxed) {
+            for (index, text) in refused {
+                answer.set(*index, Outcome::Rejected(text));
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn send(
+        &self,
+        body: &[u8],
+        credentials: &Credentials,
+        time_ms: u64,
+        until: Mono,
+        answer: &mut Vec<u8>,
+        count: usize,
+    ) -> Result<Reply, String> {
+        let headers = [("content-type", CONTENT_TYPE), ("x-amz-target", TARGET)];
+        let request = sign::Request {
+            region: self.options.region.reveal(),
+            service: "kinesis",
+            uri: &self.address,
+            headers: &headers,
+            body,
+            time_ms,
+        };
+        let signed = sign::signed(&request, credentials)?;
+        let signed = signed.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers: Vec<_> = headers.into_iter().chain(signed).collect();
+        let left = until.since(self.clock.mono());
+        if left.is_zero() {
+            return Err("there is no time left for another request".to_owned());
+        }
+        self.client.send(
+            &Method::Post(body),
+            &self.address,
+            &headers,
+            self.options.request_timeout.min(left),
+            answer,
+            ANSWER_LEN + count * ANSWER_ENTRY_LEN,
+        )
+    }
+}

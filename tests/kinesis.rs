@@ -1,0 +1,16 @@
+//! The `kinesis` sink against a server that checks each request as the service does, and answers as badly
+//! as a service and a bad line can.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // what tests share fails as they do
+
+mod common;
+
+mod kinesis {
+    mod credentials;
+    mod delivery;
+    mod faults;
+    mod server;
+    mod signature;
+    mod time;
+    mod tls;
+}
