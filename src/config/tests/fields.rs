@@ -106,6 +106,7 @@ deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "redis" | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "kafka" | this build does not have the feature "kafka"
+sink | type | "kinesis" | this build does not have the feature "kinesis"
 sink | name | "" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | "a b" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | 5 | must be a string
