@@ -26,6 +26,7 @@ use crate::counters::{CursorCounter, SinkState, millis_on_this_boot};
 use crate::cursor::Cursor;
 use crate::log::Ended;
 use crate::sink::{Batch, Outcomes, Pick, Picked, Sink, SinkWaker, Ticket};
+use crate::storage::READ_TRIES;
 use crate::syncer::LetterBox;
 use crate::watermark::Waker;
 use crate::watermark::seam::park;
@@ -43,9 +44,6 @@ pub use options::{IN_FLIGHT_MAX, Options, Ordering, buffers};
 use picking::Classes;
 pub use window::CLASSES;
 use window::{State, Window};
-
-/// After so many failures to read the same place, it is taken for damage.
-const READ_TRIES: u32 = 3;
 
 /// What a turn leaves to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,6 +93,7 @@ pub struct Log {
     durable_mark: u64,
     durable_head: u64,
     durable_reach: u64,
+    durable_life: u64,
     /// The last checkpoint was not written.
     is_checkpoint_owed: bool,
     life: u64,
@@ -304,6 +305,9 @@ impl Log {
             // After a crash only the active segment is scanned: what records behind it said must not be lost.
             self.checkpoint()?;
         }
+        if self.life >= self.durable_life + geometry::LIVES_MAX {
+            self.checkpoint_as(false)?;
+        }
         let spare = self.take_spare()?;
         self.start(spare, first)
     }
@@ -466,6 +470,7 @@ impl Log {
         self.durable_mark = self.state.mark;
         self.durable_head = self.state.head;
         self.durable_reach = self.state.reach;
+        self.durable_life = self.state.life;
         self.board.set(StreamCounter::HeadOffset, self.durable_head);
         self.free();
         Ok(())

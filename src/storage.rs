@@ -169,10 +169,22 @@ pub fn read_exact_at(file: &dyn File, buf: &mut [u8], position: u64) -> io::Resu
 /// How often a read of the medium is tried.
 pub const READ_TRIES: u32 = 3;
 
+/// Tries to read until it succeeds, [`READ_TRIES`] times: for whoever takes what cannot be read for damage,
+/// for good. The error is the last one's.
+pub fn persist<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1..READ_TRIES;
+    loop {
+        match read() {
+            Err(_) if tries.next().is_some() => {}
+            done => return done,
+        }
+    }
+}
+
 /// Reads from the medium like [`File::read_medium_at`], and page by page where that fails: what cannot be
 /// read at all is 0xff, which nothing verifies. Both sizes are whole pages. Returns how much there is.
 pub fn read_what_can_be_read(file: &dyn File, buf: &mut [u8], position: u64) -> usize {
-    let read = |buf: &mut [u8], at| (0..READ_TRIES).find_map(|_| file.read_medium_at(buf, at).ok());
+    let read = |buf: &mut [u8], at| persist(|| file.read_medium_at(buf, at)).ok();
     if let Some(len) = read(buf, position) {
         return len;
     }

@@ -349,6 +349,10 @@ pub fn drain_all(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> bool 
         }
         if drained.is_err() || committed.is_err() {
             ring.rewind();
+            // A segment that was full may have become durable before the next one failed.
+            let durable = log.next();
+            while ring.take(|record| record.offset < durable) == Some(true) {}
+            ring.release();
             return false;
         }
     }

@@ -323,3 +323,29 @@ fn controls_fail() {
         assert!(seed.is_some(), "{control:?} was not noticed");
     }
 }
+
+/// A segment is lost that was begun after the last checkpoint, and nothing is left that tells its life.
+#[test]
+fn the_life_of_a_lost_segment_is_not_used_again() {
+    let setup = Setup {
+        segment_bytes: 1 << 16,
+        ring_records: 200,
+        checkpoint_interval: Duration::from_secs(3600),
+        ..SETUP
+    };
+    let mut world = World::new(1, setup);
+    let mut session = world.open().unwrap();
+    while session.log().shared().segments().len() < 2 {
+        world.append(&mut session, 10);
+        assert!(session.step(&mut world.oracle, INTERVAL));
+    }
+    let newest = session.log().shared().segments().last().unwrap().number;
+    drop(session);
+    world.disk.power_cut();
+    world.clock.reboot();
+    world.disk.remove(&format!("segment-{newest:06}"));
+    let session = Session::open(&world.disk, &world.clock, world.setup).unwrap();
+    let life = session.board.get(forebay::counters::StreamCounter::Life);
+    let used = world.disk.page_life();
+    assert!(life > used, "life {life} again, after {used}");
+}

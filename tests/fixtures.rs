@@ -1,7 +1,7 @@
 //! Stores that were written by this version and by those before it, kept for ever: each opens, and everything
 //! in it is as it was.
 //!
-//! A fixture is a text in `tests/fixtures/format-N`: the files of a store, of which only what is not zero is
+//! A fixture is a text in `tests/fixtures/`, below its format: the files of a store, of which only what is not zero is
 //! written down, and what must come out of it. `FIXTURES=write cargo test --test fixtures` makes those of the
 //! present format anew; docs/format.md says when that is done.
 

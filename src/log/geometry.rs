@@ -5,7 +5,8 @@ use std::time::Duration;
 use heapless::String;
 
 use crate::format::{
-    CHECKPOINT_FILE_SIZE, NAME_LEN_MAX, PAGE_BODY_SIZE, PAGE_SIZE, PAGES_MIN, record_size,
+    CHECKPOINT_FILE_SIZE, LIFE_BOUND, NAME_LEN_MAX, PAGE_BODY_SIZE, PAGE_SIZE, PAGES_MIN,
+    record_size,
 };
 use crate::segment::Io;
 
@@ -132,6 +133,17 @@ impl Geometry {
 /// The most that any run may have handed out past what a store without a checkpoint shows: the longest
 /// reach of the largest ring, which holds fewer than 2²⁶ records.
 pub(super) const REACH_UNKNOWN: u64 = (REACH_MAX + 4) << 26;
+
+/// So many lives are taken at most before the next checkpoint says how many were.
+pub(super) const LIVES_MAX: u64 = 256;
+/// Lives that are left out where the newest checkpoint may be lost: more than several runs take in all.
+const LIVES_UNKNOWN: u64 = 1 << 16;
+
+/// The greatest life that can have been in use where `seen` is the greatest that is left.
+pub(super) fn life_past_unknown(seen: u64) -> u64 {
+    // No store comes near the bound, but what was made up may.
+    seen.max((seen + LIVES_UNKNOWN).min(LIFE_BOUND / 2))
+}
 
 /// A segment that holds `count` records of the longest body.
 fn segment_size_for(body_len_max: u32, count: u64) -> u64 {

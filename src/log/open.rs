@@ -181,7 +181,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         ..Checkpoint::default()
     });
     // What was set aside counts against the budget, up to a quarter of it.
-    geometry.budget_pages -= files.aside_pages.min(geometry.budget_pages / 4);
+    geometry.budget_pages -= files.aside_pages().min(geometry.budget_pages / 4);
     files.order(last.head);
     let shared = Arc::new(files.shared(store, epoch));
     let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
@@ -248,6 +248,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         durable_mark: decided.next,
         durable_head: last.head,
         durable_reach: reach,
+        durable_life: decided.life,
         is_checkpoint_owed: true,
         life,
         next: decided.next,

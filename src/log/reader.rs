@@ -392,15 +392,17 @@ impl Reader {
             // Ranges that were merged to save room also cover what was not lost.
             return gap(loss.end.min(end), loss.reason);
         }
-        if start < head {
-            return gap(head, Reason::Quota);
-        }
         let known = ledger
             .ranges()
             .iter()
             .map(|loss| loss.start)
-            .find(|known| *known > start);
-        let end = known.map_or(end, |known| known.min(end));
+            .find(|known| *known > start)
+            .unwrap_or(u64::MAX);
+        if start < head {
+            // What else is missing below the head has its own reason, and is counted by that.
+            return gap(head.min(known), Reason::Quota);
+        }
+        let end = known.min(end);
         let wall_s = self.clock.stamp().wall_s();
         ledger.add(Loss {
             start,

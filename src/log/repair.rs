@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::checkpoints::{self, Checkpoints};
 use super::edit::ring_of;
+use super::geometry::life_past_unknown;
 use super::open::{LOCK_NAME, Report, files, lock};
 use super::view::{board_named_in, is_locked, settle};
 use super::{BatchBuffer, Ended, Reader, Shared, sources};
@@ -295,7 +296,7 @@ impl Repair {
         *state = Checkpoint {
             store: shared.store,
             epoch: shared.epoch,
-            life: lives.max().unwrap_or(0).max(self.files.life_seen),
+            life: life_past_unknown(lives.max().unwrap_or(0).max(self.files.life_seen)),
             mark: next,
             opened: next,
             head,

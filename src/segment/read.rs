@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Segment, position};
 use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader};
-use crate::storage::Buffer;
+use crate::storage::{Buffer, persist};
 
 /// How many pages are read at once.
 pub const READ_AHEAD_PAGES: u32 = 16;
@@ -90,7 +90,7 @@ impl PageReader {
         let count = (end - slot).min(READ_AHEAD_PAGES);
         let buf = &mut self.buffer[..count as usize * PAGE_SIZE];
         let len = if self.from_medium {
-            segment.file.read_medium_at(buf, position(slot))
+            persist(|| segment.file.read_medium_at(buf, position(slot)))
         } else {
             segment.file.read_at(buf, position(slot))
         };

@@ -7,7 +7,7 @@ use forebay::clock::Mono;
 use forebay::format::Reason;
 
 use super::Bench;
-use crate::sim::delivery::To;
+use crate::sim::delivery::{Delivery, To};
 use crate::sim::random::{Random, seed};
 use crate::sim::session::{INTERVAL, SETUP, Setup};
 use crate::sim::sink::{Plan, Say, When};
@@ -226,6 +226,35 @@ fn a_new_cursor_begins_at_the_oldest_or_the_newest_record() {
     assert_eq!(newest.script.accepted(), (30..90).collect::<Vec<u64>>());
     assert_eq!(oldest.script.accepted(), (0..90).collect::<Vec<u64>>());
     bench.assert_accepted_once(0..90);
+}
+
+/// `G-066`: below the head, what was dropped and what never was durable are counted apart, and nothing is left out.
+#[test]
+fn a_sink_that_comes_back_counts_each_gap_below_the_head_by_its_reason() {
+    let sinks = ["file", "absent"].map(|name| To::new(name, 9));
+    let mut bench = Bench::with_sinks(9, SETUP, sinks.to_vec());
+    bench.append(30);
+    bench.drain();
+    let absent = bench.to.pop().unwrap();
+    bench.restart();
+    bench.append(30);
+    bench.drain();
+    bench.disk.power_cut();
+    bench.clock.reboot();
+    bench.run = Delivery::open(&bench.disk, &bench.clock, bench.setup, &bench.to).unwrap();
+    let skipped = bench.run.session.report.next - 60;
+    for _ in 0..MANY / 30 {
+        bench.append(30);
+        bench.drain();
+    }
+    bench.to.push(absent);
+    bench.restart();
+    bench.drain();
+    let (head, sink) = (bench.stats().head_offset, bench.run.sink_stats(1));
+    assert!(skipped > 0 && head > 60 + skipped, "{skipped} below {head}");
+    assert_eq!(sink.dropped_never_durable, skipped);
+    assert_eq!(sink.dropped_quota, head - 30 - skipped);
+    assert_eq!(sink.exported_total, bench.run.position(1) - head);
 }
 
 /// What the disk has left while others use it, at every step.

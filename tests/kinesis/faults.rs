@@ -44,7 +44,7 @@ fn fault(random: &mut Random, count: usize) -> Act {
         10 => Act::TakeAndTruncate(usize::try_from(random.below(100)).unwrap()),
         11 => Act::TakeAndHalve,
         12 => Act::TakeAndMiscount,
-        13 if random.below(8) == 0 => Act::TakeAndWait(TIMEOUT + Duration::from_millis(200)),
+        13 if random.below(8) == 0 => Act::TakeAndWait(TIMEOUT * 2),
         14 => Act::Refuse(403, "ExpiredTokenException"),
         _ => Act::Take,
     }

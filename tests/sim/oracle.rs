@@ -161,7 +161,8 @@ impl Oracle {
         };
         // What comes from the ring is behind.
         self.check_complete(head, next, opened.offsets);
-        for (offset, record) in self.records.range_mut(head..next) {
+        // The open may have taken over a ring and made room for what it held: the head is behind all it found.
+        for (offset, record) in self.records.range_mut(head..next.max(head)) {
             let is_hit = self.damage.offsets.contains(offset);
             if opened.offsets.binary_search(offset).is_ok() {
                 if record.fate == Fate::Open {

@@ -10,7 +10,7 @@ use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
 use crate::log::batch::BatchBuffer;
-use crate::log::geometry::REACH_UNKNOWN;
+use crate::log::geometry::{LIVES_MAX, REACH_UNKNOWN, life_past_unknown};
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
 use crate::ring::Remains;
@@ -20,7 +20,7 @@ use crate::ring::Remains;
 pub(in crate::log) struct Decided {
     /// The offset that the next record gets.
     pub next: u64,
-    /// The greatest life in use.
+    /// The greatest life that can be in use.
     pub life: u64,
     /// The page of the last segment in which writing goes on; `None` when it must not.
     pub resume: Option<u32>,
@@ -215,7 +215,7 @@ pub(in crate::log) fn decide(
     let resume = active
         .filter(|_| is_usable)
         .map(|_| scanned.evidence.end_slot);
-    let life = life.max(scanned.evidence.life);
+    let life = last_life(files, last, life.max(scanned.evidence.life));
     Ok(Decided {
         next,
         life,
@@ -238,6 +238,18 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
     // Two rings behind what the log shows: what was in the ring, and what was announced and then torn.
     let behind_end = end.max(last.opened) + 2 * ring;
     behind_end.max(last.mark + last.reach + ring)
+}
+
+/// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
+/// that were begun after the last checkpoint may be lost, and no life is used again.
+fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
+    if files.is_new() {
+        return seen;
+    }
+    if last.generation == 0 || files.checkpoint.is_damaged {
+        return life_past_unknown(seen);
+    }
+    seen.max(last.life + LIVES_MAX)
 }
 
 /// What the scan of the last segment shows.

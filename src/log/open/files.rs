@@ -12,7 +12,7 @@ use crate::format::{
     Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
 };
 use crate::segment::{self, READ_AHEAD_PAGES, position};
-use crate::storage::{Buffer, Dir, File, READ_TRIES, read_what_can_be_read};
+use crate::storage::{Buffer, Dir, File, persist, read_what_can_be_read};
 
 pub(in crate::log) const ASIDE_PREFIX: &str = "damaged-";
 
@@ -53,7 +53,7 @@ pub(in crate::log) struct Files {
     /// Files that were to become segments.
     pub spares: Vec<String>,
     /// Pages of files that were set aside.
-    pub aside_pages: u64,
+    aside_pages: u64,
     /// Numbers of files that belong to somebody else.
     pub blocked: Vec<u32>,
     /// Whose they are.
@@ -269,14 +269,8 @@ impl Files {
             return Ok(SegmentHeader::decode(&bytes[..len]));
         }
         let mut page = Buffer::new(PAGE_SIZE)?;
-        let mut tries = 1..READ_TRIES;
-        loop {
-            match file.read_medium_at(&mut page, position(copy)) {
-                Ok(len) => return Ok(SegmentHeader::decode(&page[..len])),
-                Err(error) if tries.next().is_none() => return Err(error),
-                Err(_) => {}
-            }
-        }
+        let len = persist(|| file.read_medium_at(&mut page, position(copy)))?;
+        Ok(SegmentHeader::decode(&page[..len]))
     }
 
     /// Both copies are gone: the first pages tell what the header said.
@@ -342,6 +336,14 @@ impl Files {
             .extend(foreign.iter().map(|stored| stored.segment.number));
         self.owners = foreign.iter().map(|stored| stored.header.store).collect();
         self.segments = ours;
+    }
+
+    /// Pages of files that were set aside, or are about to be.
+    pub fn aside_pages(&self) -> u64 {
+        let dead = self.dead.iter();
+        let aside = dead.filter(|dead| dead.segment.life == 0 && !dead.is_blank);
+        let sizes = aside.filter_map(|dead| dead.segment.file.size().ok());
+        self.aside_pages + sizes.map(|size| size / PAGE_SIZE as u64).sum::<u64>()
     }
 
     /// Nothing is there, and never was.

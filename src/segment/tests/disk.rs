@@ -16,7 +16,8 @@ struct Content {
     windows: u32,
     maps_fail: bool,
     syncs_fail: bool,
-    unreadable: Option<u32>,
+    /// A page that cannot be read, so many times.
+    unreadable: Option<(u32, u32)>,
 }
 
 /// Cheap to clone; clones are the same file.
@@ -69,8 +70,8 @@ impl Disk {
         self.content().syncs_fail = fail;
     }
 
-    pub(super) fn fail_reads_of(&self, slot: u32) {
-        self.content().unreadable = Some(slot);
+    pub(super) fn fail_reads_of(&self, slot: u32, times: u32) {
+        self.content().unreadable = Some((slot, times));
     }
 
     pub(super) fn copy_page(&self, from: u32, to: u32) {
@@ -95,13 +96,14 @@ fn at(slot: u32) -> usize {
 
 impl File for Disk {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        let content = self.content();
+        let mut content = self.content();
         let start = usize::try_from(position).unwrap().min(content.bytes.len());
         let len = buf.len().min(content.bytes.len() - start);
-        if content
-            .unreadable
-            .is_some_and(|slot| (start..start + len).contains(&at(slot)))
+        if let Some((slot, times)) = &mut content.unreadable
+            && *times > 0
+            && (start..start + len).contains(&at(*slot))
         {
+            *times -= 1;
             return Err(io::Error::other("a bad block"));
         }
         buf[..len].copy_from_slice(&content.bytes[start..start + len]);

@@ -102,7 +102,7 @@ fn a_block_that_cannot_be_read_hides_only_its_page() {
     let mut bench = Bench::new(Io::Write, 3);
     (0..40).for_each(|_| bench.append(1000));
     bench.writer.flush(true).unwrap();
-    bench.disk.fail_reads_of(HEADER_COPIES + 2);
+    bench.disk.fail_reads_of(HEADER_COPIES + 2, u32::MAX);
     let mut reader = PageReader::new(STORE.tag(), true).unwrap();
     for slot in HEADER_COPIES..HEADER_COPIES + 8 {
         let page = reader.page(bench.writer.segment(), slot, PAGES);
@@ -111,6 +111,23 @@ fn a_block_that_cannot_be_read_hides_only_its_page() {
             Err(_) => assert_eq!(slot, HEADER_COPIES + 2),
         }
     }
+}
+
+/// What an open takes for damage stays damage: one failed read is no reason.
+#[test]
+fn a_read_of_an_open_that_fails_is_tried_again() {
+    let mut bench = Bench::new(Io::Write, 3);
+    (0..40).for_each(|_| bench.append(1000));
+    bench.writer.flush(true).unwrap();
+    let slot = HEADER_COPIES + 2;
+    let page = |from_medium| {
+        bench.disk.fail_reads_of(slot, 2);
+        let mut reader = PageReader::new(STORE.tag(), from_medium).unwrap();
+        let page = reader.page(bench.writer.segment(), slot, slot + 1);
+        page.map(|page| page.is_some())
+    };
+    assert!(page(true).unwrap());
+    assert!(page(false).is_err(), "a cursor comes again by itself");
 }
 
 #[test]

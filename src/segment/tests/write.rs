@@ -152,8 +152,7 @@ fn what_fits_stays_in_the_segment() {
 }
 
 /// A clock that jumps begins a page of its own. In the last page of a segment that page would have lain
-/// behind the end of the file, where nobody reads: the record was lost, and the file was longer than its
-/// quota.
+/// behind the end of the file, where nobody reads: the record was lost, and the quota was exceeded.
 #[test]
 fn a_jump_of_the_clock_does_not_lead_out_of_the_segment() {
     let mut bench = Bench::new(Io::Write, 3);

@@ -4,7 +4,16 @@ use std::io;
 
 use forebay::format::PAGE_SIZE;
 
-use super::World;
+use super::{SimDisk, World};
+
+impl SimDisk {
+    /// There is no file of that name with room for so many bytes.
+    pub fn lacks(&self, name: &str, len: u64) -> bool {
+        let world = self.world();
+        let id = world.live_names.get(name);
+        id.is_none_or(|id| world.contents[*id].allocated < len)
+    }
+}
 
 impl World {
     /// An error when the disk has no room for a file of that length.
