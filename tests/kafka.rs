@@ -13,12 +13,15 @@ mod broker;
 mod delivery;
 #[path = "kafka/proxy.rs"]
 mod proxy;
+#[cfg(feature = "kafka-tls")]
+#[path = "kafka/secure.rs"]
+mod secure;
 #[path = "kafka/trouble.rs"]
 mod trouble;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker::Read;
 use common::Scratch;
@@ -40,11 +43,16 @@ struct Gateway {
 impl Gateway {
     /// To a broker at a port, with more fields of the sink.
     fn open(name: &str, port: u16, sink: &str) -> Self {
+        Self::open_to(name, &format!("127.0.0.1:{port}"), "records", sink)
+    }
+
+    /// To a topic of the broker at an address.
+    fn open_to(name: &str, address: &str, topic: &str, sink: &str) -> Self {
         let scratch = Scratch::new(name);
         let config = scratch.config(&format!(
             r#"{{"name": "telemetry", "buffer": {{"volatile": "allow", "fsyncIntervalMs": 20}},
                 "batch": {{"maxLatencyMs": 20}}, "delivery": {{"backoffMaxMs": 500, "maxInFlight": 4}},
-                "sink": {{"type": "kafka", "bootstrapServers": "127.0.0.1:{port}", "topic": "records"
+                "sink": {{"type": "kafka", "bootstrapServers": "{address}", "topic": "{topic}"
                           {sink}}}}}"#
         ));
         let engine = Engine::open(&config).unwrap();
@@ -61,7 +69,7 @@ impl Gateway {
         for number in numbers {
             let (key, payload) = (format!("key-{}", number % 7), number.to_string());
             self.stream
-                .append(key.as_bytes(), TIME + number, payload.as_bytes())
+                .append(key.as_bytes(), time() + number, payload.as_bytes())
                 .unwrap();
         }
     }
@@ -90,8 +98,17 @@ impl Gateway {
     }
 }
 
-/// The time of the first record.
-const TIME: u64 = 1_760_000_000_000;
+/// The time of the first record: that of the first call, in milliseconds.
+///
+/// It is not far back: what a broker knows of a producer, by which it finds repeats, is forgotten with a restart
+/// when the producer's last record is older than `producer.id.expiration.ms`.
+fn time() -> u64 {
+    static TIME: OnceLock<u64> = OnceLock::new();
+    *TIME.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        u64::try_from(since.as_millis()).unwrap()
+    })
+}
 
 /// Each key's numbers, in the order in which a reader gets them.
 fn by_key(messages: &[Read]) -> HashMap<&str, Vec<u64>> {
@@ -104,7 +121,7 @@ fn by_key(messages: &[Read]) -> HashMap<&str, Vec<u64>> {
 }
 
 /// The messages without those that came a second time.
-fn once(messages: Vec<Read>) -> Vec<Read> {
+fn first_of_each(messages: Vec<Read>) -> Vec<Read> {
     let mut seen = std::collections::BTreeSet::new();
     let is_new = |message: &Read| seen.insert(message.offset());
     messages.into_iter().filter(is_new).collect()

@@ -108,6 +108,11 @@ impl Read {
 impl Broker {
     /// A broker that listens, with more properties.
     pub fn start(name: &str, place: Place, more: &str) -> Option<Self> {
+        Self::start_with(name, place, more, &[])
+    }
+
+    /// The same, with more arguments for what prepares its directory.
+    pub fn start_with(name: &str, place: Place, more: &str, prepare: &[&str]) -> Option<Self> {
         let jars = jars()?;
         let scratch = Scratch::new(&format!("broker-{name}"));
         let (port, controller) = (place.port.unwrap_or_else(free_port), free_port());
@@ -138,11 +143,17 @@ impl Broker {
             .java("kafka.tools.StorageTool")
             .args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
             .arg(this.scratch.join("server.properties"))
+            .args(prepare)
             .output()
             .unwrap();
         assert!(formatted.status.success(), "{formatted:?}");
         this.restart();
         Some(this)
+    }
+
+    /// Where it listens without TLS.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     fn java(&self, main: &str) -> Command {
@@ -184,12 +195,29 @@ impl Broker {
         }
     }
 
+    /// The codec of each batch of a topic, as its log has it: 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    pub fn codecs(&self, topic: &str) -> Vec<u8> {
+        let mut codecs = Vec::new();
+        for partition in 0..3 {
+            let log = format!("data/{topic}-{partition}/00000000000000000000.log");
+            let bytes = fs::read(self.scratch.join(&log)).unwrap_or_default();
+            let mut rest = &bytes[..];
+            while rest.len() > BATCH_HEADER && rest[BATCH_MAGIC] == 2 {
+                codecs.push(rest[BATCH_ATTRIBUTES + 1] & 7);
+                let len = u32::from_be_bytes(rest[8..12].try_into().unwrap());
+                rest = rest.get(12 + len as usize..).unwrap_or_default();
+            }
+        }
+        codecs
+    }
+
     /// Reads a topic from its beginning until so many messages were read, or none came for a while.
     pub fn read(&self, topic: &str, count: usize) -> Vec<Read> {
         let mut command = self.java("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command
-            .args(["--bootstrap-server", &format!("127.0.0.1:{}", self.port)])
-            .args(["--topic", topic, "--from-beginning", "--timeout-ms", "8000"])
+            .args(["--bootstrap-server", &self.address()])
+            .args(["--topic", topic, "--from-beginning"])
+            .args(["--timeout-ms", "20000"])
             .args(["--max-messages", &count.to_string()]);
         for name in ["timestamp", "partition", "headers", "key", "value"] {
             command.args(["--property", &format!("print.{name}=true")]);
@@ -203,6 +231,11 @@ impl Broker {
         messages
     }
 }
+
+/// Where things are in a batch of Kafka's log: after offset, length, epoch, magic and checksum.
+const BATCH_MAGIC: usize = 16;
+const BATCH_ATTRIBUTES: usize = 21;
+const BATCH_HEADER: usize = 61;
 
 /// `CreateTime:5 TAB Partition:0 TAB a:1,b:2 TAB key TAB value`
 fn parse(line: &str) -> Option<Read> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::broker::{Broker, Place, free_port};
 use super::proxy::Proxy;
-use super::{Gateway, alone, assert_complete, once, wait_long};
+use super::{Gateway, alone, assert_complete, first_of_each, wait_long};
 
 fn pause(millis: u64) {
     thread::park_timeout(Duration::from_millis(millis));
@@ -46,9 +46,13 @@ fn a_broker_that_is_killed_under_load_costs_no_record_and_no_order() {
     );
     gateway.close();
     let messages = broker.read("records", 30_000);
-    let repeats = messages.len() - 20_000;
-    assert!(repeats <= 4 * 500, "{repeats} of what was under way");
-    assert_complete(&once(messages), 20_000);
+    let count = messages.len();
+    assert_complete(&first_of_each(messages), 20_000);
+    println!("{} repeats", count - 20_000);
+    assert!(
+        count <= 20_000 + 4 * 500,
+        "{count}: more than was under way"
+    );
 }
 
 /// `L-72`, `G-045`: a link that is cut again and again.
@@ -110,7 +114,7 @@ fn a_link_that_falls_silent_is_given_up_and_what_was_under_way_is_sent_again() {
     let retries = gateway.stream.stats().retries_total;
     assert!(retries >= 3, "{retries}");
     gateway.close();
-    assert_complete(&once(broker.read("records", 8000)), 4000);
+    assert_complete(&first_of_each(broker.read("records", 8000)), 4000);
 }
 
 /// Whoever stops a gateway does not wait for brokers that are not there.
@@ -192,5 +196,5 @@ fn without_a_broker_memory_is_flat_the_log_is_quiet_and_all_is_delivered_later()
     };
     gateway.wait_for(60_000);
     gateway.close();
-    assert_complete(&once(broker.read("records", 120_000)), 60_000);
+    assert_complete(&first_of_each(broker.read("records", 120_000)), 60_000);
 }
