@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::counters::{Board, CURSOR_NAME_MAX, CursorCounter, INTERVALS_MAX, Place};
 use crate::format::Reason;
 use crate::log::{BatchBuffer, Ended, Gap, Reader, Shared};
+use crate::rules::{Rule, holds};
 use crate::watermark::Waker;
 
 /// One cursor.
@@ -53,7 +54,10 @@ impl Cursor {
             board,
             index,
             syncer,
-            former: place.intervals.clone(),
+            former: match holds(Rule::DoneNotReadAgain) {
+                true => place.intervals.clone(),
+                false => heapless::Vec::new(),
+            },
             place,
             next,
             opened,
@@ -128,6 +132,7 @@ impl Cursor {
     pub fn acknowledge_but(&mut self, open: impl Iterator<Item = (u64, u64)>, to: u64) {
         self.place.intervals.clear();
         let mut from = self.place.position;
+        let open = open.filter(|_| holds(Rule::CursorBelowOpen));
         for (start, end) in open.chain([(to, to)]) {
             if from == self.place.position {
                 self.place.position = from.max(start);
@@ -206,11 +211,17 @@ impl Cursor {
             let end = to.min(&gap.end);
             end.saturating_sub(*from.max(&gap.start))
         };
-        self.former.iter().map(part).sum()
+        match holds(Rule::DoneIsNoGap) {
+            true => self.former.iter().map(part).sum(),
+            false => 0,
+        }
     }
 
     /// What of a dropped range held nothing anyway.
     fn known_gaps(&self, gap: Gap) -> u64 {
+        if !holds(Rule::GapCountedOnce) {
+            return 0;
+        }
         let ledger = self.shared.ledger();
         let parts = ledger
             .ranges()

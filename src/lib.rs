@@ -2,6 +2,9 @@
 
 pub mod error;
 
+#[doc(hidden)]
+pub mod rules;
+
 pub mod clock;
 
 #[allow(unsafe_code)]

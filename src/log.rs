@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Mono, Stamp};
 use crate::counters::{Board, Place, StreamCounter};
 use crate::format::{Checkpoint, CursorEntry, HEADER_COPIES, PAGE_SIZE, SegmentHeader};
+use crate::rules::{Rule, holds};
 use crate::segment::{self, Draft, Segment, SegmentWriter};
 use crate::storage::Dir;
 
@@ -228,7 +229,10 @@ impl Log {
         if !writer.is_dirty() {
             return Ok(());
         }
-        if self.next > self.durable_mark + self.durable_reach {
+        if seal && !holds(Rule::SyncBeforeRoll) {
+            return Ok(());
+        }
+        if self.next > self.durable_mark + self.durable_reach && holds(Rule::ReachKept) {
             // Announcing this would leave the reach of the last checkpoint.
             self.state.reach = self.geometry.longer_reach(self.state.reach);
             self.checkpoint_as(false)?;
@@ -340,8 +344,12 @@ impl Log {
         let base = self
             .replaced
             .and_then(|number| self.shared.with_table(|t| t.base_of(number)));
-        let base = base.unwrap_or_else(|| self.durable());
-        self.life += 1;
+        let base = base.filter(|_| holds(Rule::SameBase));
+        let base = base.unwrap_or_else(|| match holds(Rule::SyncBeforeRoll) {
+            true => self.durable(),
+            false => first,
+        });
+        self.life += u64::from(holds(Rule::LifePerSegment));
         let header = SegmentHeader {
             store: self.state.store,
             epoch: self.state.epoch,
@@ -353,7 +361,10 @@ impl Log {
             name: self.options.name.clone(),
         };
         let written = segment::write_headers(&**spare.file(), &header);
-        let written = written.and_then(|()| spare.file().sync());
+        let written = written.and_then(|()| match holds(Rule::HeaderSynced) {
+            true => spare.file().sync(),
+            false => Ok(()),
+        });
         let written = written.and_then(|()| spare.become_segment(&*self.dir));
         self.board.add(
             StreamCounter::WrittenBytes,
@@ -430,7 +441,11 @@ impl Log {
 
     fn checkpoint_as(&mut self, is_clean: bool) -> Result<(), Trouble> {
         let cursors: heapless::Vec<_, { crate::counters::CURSORS_MAX }> = self.cursors().collect();
-        let slowest = cursors.iter().map(|cursor| cursor.place.position).min();
+        let slowest = cursors.iter().map(|cursor| cursor.place.position);
+        let slowest = match holds(Rule::SlowestCursorKeeps) {
+            true => slowest.min(),
+            false => slowest.max(),
+        };
         if let Some(slowest) = slowest {
             let to = self.shared.with_table(|table| table.base_below(slowest));
             self.shared.set_head(to.max(self.shared.head()));
@@ -438,7 +453,10 @@ impl Log {
         let state = &mut *self.state;
         state.generation += 1;
         state.life = self.life;
-        state.mark = self.shared.durable.get();
+        state.mark = match holds(Rule::CheckpointMarkAfterSync) {
+            true => self.shared.durable.get(),
+            false => self.next,
+        };
         state.head = self.shared.head();
         state.written = self.clock.stamp();
         state.is_clean = is_clean;
@@ -447,6 +465,10 @@ impl Log {
             _ => (0, 0),
         };
         state.cursors = cursors;
+        if !holds(Rule::CheckpointCursors) {
+            let cursors = state.cursors.iter_mut();
+            cursors.for_each(|cursor| cursor.place.position = self.next);
+        }
         for orphan in &self.orphans {
             // There may be more of them than fit; those of sinks that run come first.
             let _ = state.cursors.push(orphan.clone());

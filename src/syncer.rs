@@ -26,6 +26,7 @@ use crate::clock::{Clock, Mono};
 use crate::counters::{Board, StreamCounter};
 use crate::log::{Log, Trouble};
 use crate::ring::{Asleep, Consumer};
+use crate::rules::{Rule, holds};
 use crate::segment::Draft;
 use crate::watermark::Waker;
 use crate::watermark::seam::park;
@@ -189,6 +190,9 @@ impl Stream {
             Err(Trouble::Full) => false,
             Ok(is_left) => is_left,
         };
+        if !holds(Rule::RingReleasedAfterSync) {
+            self.ring.release();
+        }
         // Also what came before the quota was full.
         if is_left {
             self.log.commit_and_leave()?;
@@ -210,7 +214,8 @@ impl Stream {
     }
 
     fn checkpoint_if_due(&mut self, now: Mono, is_closing: bool) -> Result<(), Trouble> {
-        if is_closing && self.ring.queued() == 0 && !self.log.is_dirty() {
+        let is_empty = self.ring.queued() == 0 || !holds(Rule::CleanNeedsEmptyRing);
+        if is_closing && is_empty && !self.log.is_dirty() {
             self.log.close()?;
             self.letters.iter_mut().for_each(DeadLetters::close);
             self.is_closed = true;
@@ -235,7 +240,7 @@ impl Stream {
             Ok(()) => self.retry_pause = RETRY_MIN,
             Err(Trouble::Full) => self.retry_at = now.plus(FULL_PAUSE),
             Err(Trouble::Failed(..)) => {
-                if self.log.next() < self.ring.offset() {
+                if self.log.next() < self.ring.offset() && holds(Rule::RingRewound) {
                     self.ring.rewind();
                 }
                 self.retry_at = now.plus(self.retry_pause);
@@ -307,7 +312,8 @@ fn drain(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> Result<bool, 
             if record.offset < log.next() {
                 return true;
             }
-            if log.is_dirty() && !log.fits(record.body.len(), stamp) {
+            let is_full = log.is_dirty() && !log.fits(record.body.len(), stamp);
+            if is_full && holds(Rule::SyncBeforeRoll) {
                 is_left = true;
                 return false;
             }

@@ -1,136 +1,19 @@
 //! The power goes after every single storage operation of a scripted workload, and everything that was
 //! promised is there.
 
+#[path = "crash/world.rs"]
+mod world;
+
 mod sim;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::segment::Io;
-use sim::clock::SimClock;
-use sim::oracle::Oracle;
-use sim::random::{Random, seed};
-use sim::session::{CHECKPOINT_INTERVAL, INTERVAL, SETUP, Session, Setup};
-use sim::storage::{Control, SimDisk};
-
-/// One store through several runs of the engine.
-struct World {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    oracle: Oracle,
-    random: Random,
-    setup: Setup,
-    next_id: u64,
-}
-
-impl World {
-    fn new(seed: u64, setup: Setup) -> Self {
-        Self {
-            disk: SimDisk::new(seed),
-            clock: Arc::new(SimClock::new()),
-            oracle: Oracle::default(),
-            random: Random::new(seed ^ 0xabcd),
-            setup,
-            next_id: 1,
-        }
-    }
-
-    /// Opens the store and checks what is there. `None` when the power went.
-    fn open(&mut self) -> Option<Session> {
-        let mut session = Session::open(&self.disk, &self.clock, self.setup)?;
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "{:?} {:?}",
-                session.report,
-                session.log().shared().segments()
-            );
-        }
-        session.check_opened(&mut self.oracle);
-        session.note(&mut self.oracle);
-        (!self.disk.is_off()).then_some(session)
-    }
-
-    fn append(&mut self, session: &mut Session, count: u64) {
-        for _ in 0..count {
-            if session.append(&mut self.oracle, self.next_id) {
-                self.next_id += 1;
-            }
-        }
-    }
-
-    /// One step of a run, by chance. False when the power went.
-    fn step(&mut self, session: &mut Session) -> bool {
-        if std::env::var("TRACE").is_ok() {
-            let log = session.log();
-            eprintln!(
-                "ops {} head {} durable {} next {} {:?}",
-                self.disk.ops(),
-                log.shared().head(),
-                log.durable(),
-                log.next(),
-                log.shared().segments(),
-            );
-        }
-        let on = match self.random.below(16) {
-            0..8 => {
-                let count = 1 + self.random.below(30);
-                self.append(session, count);
-                session.step(&mut self.oracle, INTERVAL)
-            }
-            // Nothing is due: the records wait in the ring.
-            8..10 => {
-                let count = 1 + self.random.below(5);
-                self.append(session, count);
-                session.step(&mut self.oracle, Duration::ZERO)
-            }
-            10..12 => {
-                session.acknowledge(&mut self.oracle, &mut self.random);
-                session.step(&mut self.oracle, INTERVAL)
-            }
-            12 => session.step(&mut self.oracle, CHECKPOINT_INTERVAL),
-            13 => {
-                session.check(&mut self.oracle);
-                true
-            }
-            _ => {
-                self.append(session, 1);
-                session.step(&mut self.oracle, INTERVAL)
-            }
-        };
-        session.note(&mut self.oracle);
-        on && !self.disk.is_off()
-    }
-
-    /// A run of so many steps; then it closes, or the process dies, or the power goes.
-    fn run(&mut self, steps: u64, end: End) {
-        if let Some(mut session) = self.open() {
-            let mut on = true;
-            for _ in 0..steps {
-                on = on && self.step(&mut session);
-            }
-            if on && end == End::Close {
-                session.close(&mut self.oracle);
-            }
-            session.note(&mut self.oracle);
-        }
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{end:?}");
-        }
-        match end {
-            End::Kill => self.disk.kill(),
-            End::Close | End::PowerCut => self.disk.power_cut(),
-        }
-        self.clock.reboot();
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Close,
-    Kill,
-    PowerCut,
-}
+use sim::random::seed;
+use sim::session::{INTERVAL, SETUP, Session, Setup};
+use sim::storage::Control;
+use world::{End, World, random_life, rough_life};
 
 /// A scripted life of a store: rolls, recycling, quota drops, checkpoints, a clean close, ten crashes in a
 /// row. The power goes after `cut` operations of it; what comes then is checked twice.
@@ -253,53 +136,30 @@ fn a_hundred_crashes_in_a_row_burn_no_backlog() {
     assert!(world.disk.ops() - written < 40, "an open writes little");
 }
 
-/// Random lives of stores, with failing syncs and garbage, cut at random.
-fn random_life(seed: u64, control: Control) {
-    let mut random = Random::new(seed);
-    let setup = Setup {
-        drop_oldest: random.below(3) > 0,
-        // What a crash leaves is never taken for damage.
-        is_strict: random.chance(2),
-        // Some segments grow too old while they are wanted, some while they are written.
-        age_max: random
-            .chance(2)
-            .then(|| Duration::from_secs(1 + random.below(40))),
-        reserves_all: random.chance(4),
-        ..SETUP
-    };
-    let mut world = World::new(seed, setup);
-    world.disk.set_control(control);
-    world.disk.set_garbage(random.chance(2));
-    if random.chance(4) || control == Control::FailureHidden {
-        world.disk.set_sync_failures(10);
-    }
-    for _ in 0..2 + random.below(6) {
-        if random.below(4) > 0 {
-            world.disk.set_fuel(random.below(120));
+/// Calls `life` with seeds from `first` on, and says which one broke a promise.
+fn lives(first: u64, count: u64, life: fn(u64)) {
+    let count = std::env::var("LIVES")
+        .ok()
+        .and_then(|lives| lives.parse().ok())
+        .unwrap_or(count);
+    for seed in first..first + count {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| life(seed))) {
+            eprintln!("SEED={seed}");
+            std::panic::resume_unwind(panic);
         }
-        let end = [End::Close, End::Kill, End::PowerCut][random.below(3) as usize];
-        let steps = random.below(40);
-        world.run(steps, end);
     }
-    world.disk.set_sync_failures(0);
-    world.run(3, End::Close);
-    world.run(0, End::Close);
 }
 
 /// `G-071`, `G-084`, `L-1`, `L-5`, `L-41`, `L-119`.
 #[test]
 fn random_lives_keep_every_promise() {
-    let first = seed(1000);
-    let lives = std::env::var("LIVES")
-        .ok()
-        .and_then(|lives| lives.parse().ok())
-        .unwrap_or(300);
-    for seed in first..first + lives {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| random_life(seed, Control::None))) {
-            eprintln!("SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    lives(seed(1000), 300, |seed| random_life(seed, Control::None));
+}
+
+/// `G-071`, `L-1`: what a flipped byte costs, what the bytes prove, and pages that belong somewhere else.
+#[test]
+fn lives_on_a_bad_medium_cost_what_was_hit() {
+    lives(seed(1000), 200, rough_life);
 }
 
 /// `L-120`: the checks would see it if the engine, or the disk, did not do what it must.

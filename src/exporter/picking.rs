@@ -3,6 +3,7 @@
 use super::window::{CLASSES, State};
 use super::{Exporter, Ordering};
 use crate::clock::Mono;
+use crate::rules::{Rule, holds};
 use crate::sink::{Expected, Pick};
 
 /// What keeps the keys' order.
@@ -24,7 +25,7 @@ impl Classes {
     }
 
     pub fn set_away(&mut self, class: u16, is_away: bool) {
-        self.away[usize::from(class)] = is_away;
+        self.away[usize::from(class)] = is_away && holds(Rule::OrderOfKey);
     }
 }
 
@@ -62,7 +63,7 @@ impl Exporter {
                 batch.is_some_and(Expected::has_retries)
             }),
         };
-        if !may_go {
+        if !may_go && holds(Rule::OrderOfStream) {
             return false;
         }
         let lane = &mut self.lanes[lane];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Exporter;
 use super::window::State;
 use crate::counters::{CursorCounter, SinkState};
+use crate::rules::{Rule, holds};
 use crate::sink::{Expected, Link, Outcome, Pick, Settled, Ticket};
 
 /// Chunks by number, as bits; there are fewer than this has.
@@ -176,7 +177,13 @@ impl Exporter {
                     continue;
                 }
             };
-            chunk.set(entry as usize, State::Dead);
+            chunk.set(
+                entry as usize,
+                match holds(Rule::CursorAfterLetter) {
+                    true => State::Dead,
+                    false => State::Done,
+                },
+            );
             giving_up.add(Pick { buffer, entry }, reason);
         }
         if reasons.has_rejected() {
@@ -237,7 +244,11 @@ impl Exporter {
         if catch_unwind(AssertUnwindSafe(|| sink.abandon(ticket))).is_err() {
             self.count_panics(1);
         }
-        self.outcomes.set_all(ticket, Outcome::Retry(None));
+        let outcome = match holds(Rule::SilenceIsNoAnswer) {
+            true => Outcome::Retry(None),
+            false => Outcome::Accepted,
+        };
+        self.outcomes.set_all(ticket, outcome);
     }
 
     fn set_link(&mut self, link: Link) {

@@ -15,6 +15,7 @@ use std::io;
 
 use crate::clock::Mono;
 use crate::log::{BatchBuffer, Gap};
+use crate::rules::{Rule, holds};
 use crate::sink::Pick;
 
 /// How a record stands.
@@ -294,6 +295,7 @@ impl Window {
             // One stretch where nothing is done, for that is what most often is.
             let whole = entries.first().zip(entries.last()).filter(|(first, last)| {
                 chunk.open() == entries.len()
+                    && holds(Rule::CursorAfterAnswer)
                     && last.offset - first.offset + 1 == entries.len() as u64
             });
             let slots = match whole {
@@ -303,7 +305,11 @@ impl Window {
             let open = slots
                 .iter()
                 .zip(entries)
-                .filter(|(slot, _)| slot.state != State::Done);
+                .filter(|(slot, _)| match slot.state {
+                    State::Done => false,
+                    State::Away => holds(Rule::CursorAfterAnswer),
+                    State::Waiting | State::Dead => true,
+                });
             whole
                 .map(|(first, last)| (first.offset, last.offset + 1))
                 .into_iter()

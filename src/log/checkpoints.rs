@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::{CHECKPOINT_FILE_SIZE, Checkpoint, Fault, PAGE_SIZE, SLOT_COUNT, SLOT_SIZE};
+use crate::rules::{Rule, holds};
 use crate::storage::{Buffer, Dir, File, read_what_can_be_read};
 
 /// The name of the checkpoint file.
@@ -50,7 +51,8 @@ pub fn read(file: &dyn File, from_medium: bool) -> io::Result<Result<Found, u16>
             Ok(checkpoint) => {
                 found.generations[slot as usize] = checkpoint.generation;
                 let newest = found.newest.as_ref().map_or(0, |newest| newest.generation);
-                if checkpoint.generation > newest {
+                if checkpoint.generation > newest && (newest == 0 || holds(Rule::CheckpointNewest))
+                {
                     found.newest = Some(checkpoint);
                 }
             }
@@ -120,16 +122,29 @@ impl Checkpoints {
                 .iter()
                 .all(|generation| *generation < checkpoint.generation)
         );
-        let slots = self.generations.iter().enumerate();
+        let count = if holds(Rule::CheckpointSlotsThree) {
+            3
+        } else {
+            2
+        };
+        let slots = self.generations.iter().enumerate().take(count);
         let slot = slots
             .min_by_key(|(_, generation)| **generation)
             .map_or(0, |(slot, _)| slot);
-        self.generations[slot] = 0;
-        let len = checkpoint.encode(&mut self.buffer);
+        self.generations[slot] = match holds(Rule::FailedSlotAgain) {
+            true => 0,
+            false => checkpoint.generation,
+        };
+        let mut len = checkpoint.encode(&mut self.buffer);
+        if !holds(Rule::CheckpointHalves) {
+            len /= 2;
+        }
         self.written_bytes += len as u64;
         self.file
             .write_at(&self.buffer[..len], (slot * SLOT_SIZE) as u64)?;
-        self.file.sync()?;
+        if holds(Rule::CheckpointSynced) {
+            self.file.sync()?;
+        }
         self.generations[slot] = checkpoint.generation;
         Ok(())
     }

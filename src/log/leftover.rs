@@ -5,6 +5,7 @@ use std::io;
 use super::Log;
 use super::spare::Spare;
 use crate::format::PAGE_SIZE;
+use crate::rules::{Rule, holds};
 
 /// A file that is to go.
 #[derive(Debug)]
@@ -73,7 +74,9 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed?,
         }
-        self.dir.sync()?;
+        if holds(Rule::RemovalSynced) {
+            self.dir.sync()?;
+        }
         self.shared
             .with_table(|table| table.unblock(leftover.number));
         Ok(())

@@ -26,6 +26,7 @@ use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place, StreamC
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, CursorEntry, FORMAT, SegmentHeader, StoreId};
 use crate::ring::{Left, Remains};
+use crate::rules::{Rule, holds};
 use crate::segment::{self, Segment, SegmentWriter};
 use crate::storage::{Dir, File};
 use crate::watermark::seam::park;
@@ -196,7 +197,8 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         Left::Nothing => (None, false),
     };
     report.is_ring_refused = is_refused;
-    let known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
+    let mut known = Known::of(&board, store, &last, clock.boot(), ring.as_ref());
+    known.ring_records = options.ring_records;
     let mut decided = decide(&files, &last, &shared, &clock, &known, &mut report)?;
     if !decided.is_ring_used {
         report.is_ring_refused |= ring.take().is_some();
@@ -206,12 +208,12 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     }
     // Only from here on anything is written.
     report.repaired = files.repair();
-    if !files.is_clean && !files.is_last_good() {
+    if !files.is_clean && !files.is_last_good() && holds(Rule::ResumeInGoodOnly) {
         decided.resume = None;
     }
     report.next = decided.next;
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
-    let life = decided.life + 1;
+    let life = decided.life + u64::from(holds(Rule::LifePerOpen));
 
     let places = places(cursors, &board, &last, &clock, store, &decided);
     sign(&board, store, epoch, &clock, pid, &places);
@@ -381,10 +383,11 @@ impl Log {
         ] {
             self.board.set(counter, count);
         }
-        let mut written = self.checkpoint_as(false);
-        for _ in 1..CHECKPOINT_TRIES {
-            if written.is_err() {
-                written = self.checkpoint_as(false);
+        let is_clean = files.is_clean && !holds(Rule::CleanFlagCleared);
+        let mut written = Ok(());
+        for at in 0..CHECKPOINT_TRIES {
+            if (at == 0 || written.is_err()) && holds(Rule::CheckpointAtOpen) {
+                written = self.checkpoint_as(is_clean);
             }
         }
         if let Err(super::Trouble::Failed(op, error)) = written {

@@ -24,6 +24,7 @@ use super::batch::BatchBuffer;
 use super::shared::{Located, Shared};
 use crate::clock::Clock;
 use crate::format::{HEADER_COPIES, Loss, PageHeader, Reason, Seal};
+use crate::rules::{Rule, holds};
 use crate::segment::{PageReader, Segment};
 
 mod place;
@@ -159,7 +160,10 @@ impl Reader {
         batch: &mut BatchBuffer,
     ) -> io::Result<(Ended, u64)> {
         self.progress = self.shared.progress();
-        self.limit = self.shared.durable.get().min(limit);
+        self.limit = match holds(Rule::ReadBelowDurable) {
+            true => self.shared.durable.get().min(limit),
+            false => limit,
+        };
         self.read_below(from, batch)
     }
 
@@ -212,7 +216,7 @@ impl Reader {
     /// Goes on by a page. `Some`: reading ends here.
     fn step(&mut self, batch: &mut BatchBuffer) -> io::Result<Option<Ended>> {
         if self.evidence.is_none() {
-            if self.want < self.shared.head() {
+            if self.want < self.shared.head() && holds(Rule::HeadReadAgain) {
                 return Ok(Some(self.gap(self.shared.head())));
             }
             if !self.locate()? {
@@ -388,7 +392,8 @@ impl Reader {
         }
         let head = self.shared.head();
         let mut ledger = self.shared.ledger();
-        if let Some(loss) = ledger.covering(start) {
+        let loss = ledger.covering(start);
+        if let Some(loss) = loss.filter(|_| holds(Rule::HeadReadAgain)) {
             // Ranges that were merged to save room also cover what was not lost.
             return gap(loss.end.min(end), loss.reason);
         }
@@ -398,7 +403,7 @@ impl Reader {
             .map(|loss| loss.start)
             .find(|known| *known > start)
             .unwrap_or(u64::MAX);
-        if start < head {
+        if start < head && holds(Rule::HeadReadAgain) {
             // What else is missing below the head has its own reason, and is counted by that.
             return gap(head.min(known), Reason::Quota);
         }

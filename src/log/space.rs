@@ -8,6 +8,7 @@ use super::spare::{self, Spare};
 use super::{Log, Trouble, geometry};
 use crate::counters::StreamCounter;
 use crate::format::{Loss, PAGE_SIZE, Reason};
+use crate::rules::{Rule, holds};
 use crate::segment;
 
 /// How long a file system that was full is left alone before a segment is made again.
@@ -121,7 +122,7 @@ impl Log {
     /// Whether quota and file system have room for so many pages more, as far as it is known.
     fn has_room(&mut self, pages: u32) -> bool {
         self.remove_leftovers();
-        self.geometry.has_room(self.taken_pages(), pages)
+        (self.geometry.has_room(self.taken_pages(), pages) || !holds(Rule::QuotaKept))
             && self.clock.mono() >= self.no_space_until
             && self.leaves_room(pages)
     }
@@ -164,6 +165,11 @@ impl Log {
             self.drop_below(to, wanted, Reason::Quota);
         }
         self.shared.set_head(to.max(self.shared.head()));
+        if !holds(Rule::HeadBeforeRecycling) {
+            self.durable_head = self.shared.head();
+            self.free();
+            return Ok(());
+        }
         self.checkpoint_as(false)
     }
 
@@ -173,13 +179,16 @@ impl Log {
         let wall_s = self.clock.stamp().wall_s();
         let mut ledger = self.shared.ledger();
         let count = (to - start) - ledger.covered(start, to);
-        ledger.add(Loss {
+        let loss = Loss {
             start,
             end: to,
             count,
             wall_s,
             reason,
-        });
+        };
+        if holds(Rule::DropsInLedger) {
+            ledger.add(loss);
+        }
         drop(ledger);
         if count > 0 {
             self.board.add(StreamCounter::Drops, 1);
@@ -220,7 +229,7 @@ impl Log {
         } = freed;
         let is_right = segment.pages == self.geometry.pages || !self.has_room(self.geometry.pages);
         let is_wanted = self.options.reserves_all || !self.has_ready_spare();
-        if is_wanted && is_right && !is_suspect {
+        if is_wanted && is_right && (!is_suspect || !holds(Rule::SuspectNotReused)) {
             if !self.options.reserves_all {
                 for unready in std::mem::take(&mut self.spares) {
                     self.remove_spare(unready);

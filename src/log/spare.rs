@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::{PAGE_SIZE, PAGES_MIN};
+use crate::rules::{Rule, holds};
 use crate::segment::{self, Segment};
 use crate::storage::{Dir, File};
 
@@ -157,7 +158,7 @@ impl Spare {
     /// Writes the next zeros. The last step makes them durable.
     pub fn step(&mut self) -> io::Result<()> {
         let size = segment::position(self.pages);
-        if self.done < size {
+        if self.done < size && holds(Rule::SpareZeroed) {
             let len =
                 usize::try_from(size - self.done).map_or(STEP_SIZE, |left| left.min(STEP_SIZE));
             self.file.write_at(&ZEROS[..len], self.done)?;
@@ -210,7 +211,9 @@ impl Spare {
             self.name = Name::Owed;
         }
         if self.name == Name::Owed {
-            dir.sync()?;
+            if holds(Rule::NameSynced) {
+                dir.sync()?;
+            }
             self.name = Name::Segment;
         }
         Ok(())

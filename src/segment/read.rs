@@ -4,6 +4,7 @@ use std::io;
 
 use super::{Segment, position};
 use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader};
+use crate::rules::{Rule, holds};
 use crate::storage::{Buffer, persist};
 
 /// How many pages are read at once.
@@ -115,10 +116,11 @@ impl PageReader {
 
     fn check(&self, segment: &Segment, slot: u32) -> Option<PageHeader> {
         let header = PageHeader::decode(self.bytes(slot))?;
-        let belongs = header.store == self.store
-            && header.base == segment.base
-            && header.slot == slot
-            && header.life >= segment.life;
-        belongs.then_some(header)
+        let belongs = (header.store == self.store || !holds(Rule::PageNamesStore))
+            && (header.base == segment.base || !holds(Rule::PageNamesBase))
+            && (header.slot == slot || !holds(Rule::PageNamesSlot))
+            && (header.life >= segment.life || !holds(Rule::PageLife));
+        // Where it does not have to name its place it stands where it was found.
+        belongs.then_some(PageHeader { slot, ..header })
     }
 }

@@ -8,6 +8,7 @@ use crate::format::{
     HEADER_COPIES, PAGE_HEADER_SIZE, PAGE_SIZE, PageHeader, RECORD_HEADER_SIZE, RecordHeader, Seal,
     StoreId, record_size,
 };
+use crate::rules::{Rule, holds};
 use crate::storage::{Buffer, Window};
 
 /// A record's stamp may differ from its page's by so much time of day before a page is begun anew.
@@ -313,7 +314,10 @@ impl SegmentWriter {
 
     /// Puts the header on the page being filled.
     fn seal_page(&mut self) {
-        self.page.mark = self.mark;
+        self.page.mark = match holds(Rule::PageMarkAfterSync) {
+            true => self.mark,
+            false => self.page.end(),
+        };
         self.page.encode(&mut self.stage[self.staged * PAGE_SIZE..]);
     }
 
@@ -409,7 +413,12 @@ impl SegmentWriter {
     /// Writes the page being filled to the next tail slot.
     fn write_tail(&mut self) -> io::Result<()> {
         let home = self.page.slot;
-        let slot = self.page.tail + self.version % TAIL_SLOTS;
+        let slots = match (holds(Rule::TailNotInPlace), holds(Rule::TailSlotsThree)) {
+            (true, true) => TAIL_SLOTS,
+            (true, false) => 2,
+            (false, _) => 1,
+        };
+        let slot = self.page.tail + self.version % slots;
         (self.page.is_tail, self.page.slot) = (true, slot);
         self.seal_page();
         (self.page.is_tail, self.page.slot) = (false, home);
@@ -424,7 +433,7 @@ impl SegmentWriter {
     /// After an error nothing of it may be relied upon, and the segment is not written any more.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.is_unsynced {
-            self.segment.file.sync()?;
+            self.sync_file()?;
             self.is_unsynced = false;
             self.is_fresh = false;
         }
@@ -433,6 +442,17 @@ impl SegmentWriter {
         }
         self.closed = 0;
         Ok(())
+    }
+
+    fn sync_file(&self) -> io::Result<()> {
+        if !holds(Rule::AckAfterSync) {
+            return Ok(());
+        }
+        let done = self.segment.file.sync();
+        done.or_else(|error| match holds(Rule::FailedSyncFinal) {
+            true => Err(error),
+            false => self.segment.file.sync(),
+        })
     }
 
     /// Another rule than [`PAD_FROM`], for those who measure it.

@@ -23,6 +23,7 @@ use crate::counters::{Board, CURSOR_NAME_MAX, ERROR_TEXT_MAX, StreamCounter, cut
 use crate::error::Result;
 use crate::log::{Log, Opened, Trouble};
 use crate::record::Record;
+use crate::rules::{Rule, holds};
 use crate::segment::Draft;
 use crate::storage::Buffer;
 use crate::watermark::Waker;
@@ -384,7 +385,10 @@ fn append_all(page: &Page, log: &mut Log, clock: &dyn Clock) -> Result<(), Troub
         };
         log.append(&draft, stamp)?;
     }
-    log.commit()
+    match holds(Rule::LetterSynced) {
+        true => log.commit(),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

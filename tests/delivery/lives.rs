@@ -2,6 +2,9 @@
 //! batch sizes. In the end each record that was durable was accepted, is a dead letter, or is counted as a
 //! gap.
 
+#![cfg_attr(feature = "rules", allow(dead_code))] // its test is left out there
+
+#[cfg(not(feature = "rules"))]
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -10,7 +13,9 @@ use crate::sim::books::{Books, Ended};
 use crate::sim::delivery::{Delivery, To};
 use crate::sim::oracle::Fate;
 use crate::sim::plans::{plan, vary};
-use crate::sim::random::{Random, seed};
+use crate::sim::random::Random;
+#[cfg(not(feature = "rules"))]
+use crate::sim::random::seed;
 use crate::sim::session::{SETUP, Setup};
 use crate::sim::sink::Plan;
 
@@ -92,7 +97,7 @@ fn run(bench: &mut Bench, books: &mut [Books], random: &mut Random, is_last: boo
     }
 }
 
-fn life(seed: u64) -> (usize, usize, usize) {
+pub fn life(seed: u64) -> (usize, usize, usize) {
     let mut random = Random::new(seed);
     let setup = Setup {
         drop_oldest: random.below(3) > 0,
@@ -132,6 +137,7 @@ fn life(seed: u64) -> (usize, usize, usize) {
 /// delivered at least once and in order, or a dead letter, or, where the oldest may go, counted as a gap: in
 /// each run every offset that a cursor passes is one of these. (The order is checked by the sink, batch by batch.)
 #[test]
+#[cfg(not(feature = "rules"))]
 fn each_durable_record_is_accepted_or_counted() {
     let first = seed(1);
     let lives = std::env::var("LIVES").ok();

@@ -1,6 +1,6 @@
 //! What was promised, and whether it is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::format::{Loss, Reason};
 
@@ -36,6 +36,14 @@ pub struct Oracle {
     /// The least position of the cursor after a crash, and the greatest.
     pub cursor_min: u64,
     pub cursor_max: u64,
+    /// What damage to single bytes may have cost.
+    pub hit: BTreeSet<u64>,
+    /// Damage was done to something of which there are two.
+    pub is_double_hit: bool,
+    /// Below this offset the bytes of the store proved everything to be durable, before it was opened.
+    pub proven: u64,
+    /// The least of these since an open was last seen to its end: what was decided is in the ledger for good.
+    pub proven_min: Option<u64>,
     /// Damage that was done to the store: what it hit may be missing although it was promised.
     pub damage: Victims,
     pub forgiven: u64,
@@ -129,7 +137,7 @@ impl Oracle {
     pub fn check_complete(&mut self, from: u64, to: u64, found: &[u64]) {
         for (offset, record) in self.records.range(from..to.max(from)) {
             if record.fate == Fate::Promised && found.binary_search(offset).is_err() {
-                let is_hit = self.damage.offsets.contains(offset);
+                let is_hit = self.damage.offsets.contains(offset) || self.hit.contains(offset);
                 // Without its checkpoint a store does not know what it had given back.
                 let is_given_back = self.damage.checkpoint && *offset < self.head_max;
                 assert!(
@@ -155,15 +163,24 @@ impl Oracle {
             "evidence {} for what never was durable",
             opened.evidence
         );
+        assert!(
+            opened.evidence >= self.proven,
+            "evidence {} where the bytes prove {}",
+            opened.evidence,
+            self.proven
+        );
         let covering = |offset: u64| {
-            let mut ranges = opened.ledger.iter();
-            ranges.find(|loss| (loss.start..loss.end).contains(&offset))
+            let ranges = opened.ledger.iter();
+            ranges.filter(move |loss| (loss.start..loss.end).contains(&offset))
         };
+        let is_covered = |offset| covering(offset).next().is_some();
+        let is_damaged = |offset| covering(offset).any(|loss| loss.reason == Reason::Damage);
         // What comes from the ring is behind.
         self.check_complete(head, next, opened.offsets);
         // The open may have taken over a ring and made room for what it held: the head is behind all it found.
         for (offset, record) in self.records.range_mut(head..next.max(head)) {
-            let is_hit = self.damage.offsets.contains(offset);
+            // An open that was cut off may have found it before it was hit.
+            let is_hit = self.damage.offsets.contains(offset) || self.hit.contains(offset);
             if opened.offsets.binary_search(offset).is_ok() {
                 if record.fate == Fate::Open {
                     self.salvaged += 1;
@@ -171,12 +188,14 @@ impl Oracle {
                 record.fate = Fate::Promised;
                 continue;
             }
-            let Some(loss) = covering(*offset) else {
-                panic!("record {offset} is gone and the ledger does not say so");
-            };
+            assert!(
+                is_covered(*offset),
+                "record {offset} is gone and the ledger does not say so"
+            );
+            let is_damage = is_damaged(*offset);
             if record.fate == Fate::Open {
                 assert!(
-                    loss.reason != Reason::Damage || is_hit || self.damage.checkpoint,
+                    !is_damage || is_hit || self.damage.checkpoint,
                     "record {offset} never was durable; it reads as damage"
                 );
                 assert!(
@@ -184,11 +203,18 @@ impl Oracle {
                     "record {offset} was accepted, and the process's death lost it"
                 );
             }
+            assert!(
+                record.fate != Fate::Promised
+                    || is_damage
+                    || *offset >= self.proven_min.unwrap_or(self.proven),
+                "record {offset} was durable; it does not read as damage"
+            );
             record.fate = Fate::Gone;
         }
         for (_, record) in self.records.range_mut(..head) {
             record.fate = Fate::Gone;
         }
+        self.proven_min = None;
         self.durable = self.durable.max(next);
         self.announce(opened.durable);
     }

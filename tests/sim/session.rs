@@ -109,10 +109,18 @@ pub fn options(setup: Setup) -> Options {
     }
 }
 
+/// Records from this id on have all the same size, so that they stand in all pages at the same places.
+pub const ALIKE: u64 = 1 << 40;
+const ALIKE_LEN: u64 = 101;
+/// Those from this one on are long.
+pub const BULKY: u64 = 1 << 41;
+
 /// The payload of the record with that id: its id, and bytes that follow from it, of a length that does.
 pub fn payload(id: u64) -> Vec<u8> {
     let mut random = Random::new(id);
     let len = match random.below(20) {
+        n if id >= BULKY => 500 + n * 150 + random.below(1000),
+        _ if id >= ALIKE => ALIKE_LEN,
         0 => 4000 + random.below(8000),
         1..4 => random.below(1000),
         _ => 8 + random.below(120),

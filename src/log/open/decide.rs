@@ -14,6 +14,7 @@ use crate::log::geometry::{LIVES_MAX, REACH_UNKNOWN, life_past_unknown};
 use crate::log::reader::{Ended, Evidence, Reader};
 use crate::log::{Shared, sources};
 use crate::ring::Remains;
+use crate::rules::{Rule, holds};
 
 /// What an open decides.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(in crate::log) struct Known<'a> {
     pub is_exact: bool,
     /// Its ring.
     pub ring: Option<&'a Remains>,
+    /// The records that the ring of the run to come holds.
+    pub ring_records: u32,
 }
 
 impl<'a> Known<'a> {
@@ -55,6 +58,7 @@ impl<'a> Known<'a> {
             durable: released,
             is_exact: false,
             ring,
+            ring_records: 0,
         };
         let on_board = board.get(StreamCounter::DurableOffset);
         // Where the kernel does not say which boot it is, it may be another.
@@ -115,6 +119,7 @@ pub(in crate::log) fn durable_max(last: &Checkpoint) -> u64 {
 }
 
 /// Finds evidence, end and losses, and writes the losses into the ledger.
+#[allow(clippy::too_many_lines)] // one step after the other
 pub(in crate::log) fn decide(
     files: &Files,
     last: &Checkpoint,
@@ -125,12 +130,17 @@ pub(in crate::log) fn decide(
 ) -> Result<Decided> {
     let bases = files.segments.iter().map(|stored| stored.segment.base);
     let lives = files.segments.iter().map(|stored| stored.segment.life);
-    let mark = last.mark.max(bases.max().unwrap_or(0));
-    let life = last.life.max(lives.max().unwrap_or(0)).max(files.life_seen);
+    let of = |rule, value| if holds(rule) { value } else { 0 };
+    let mark = of(Rule::EvidenceOfCheckpoint, last.mark)
+        .max(of(Rule::EvidenceOfBases, bases.max().unwrap_or(0)));
+    let life = of(Rule::LifeAboveCheckpoint, last.life)
+        .max(of(Rule::LifeAboveHeaders, lives.max().unwrap_or(0)))
+        .max(files.life_seen);
     let active = files.segments.last();
     if files.is_clean {
         let is_it = |stored: &&StoredSegment| {
-            stored.segment.number == last.segment && last.page <= stored.segment.pages
+            (stored.segment.number == last.segment || !holds(Rule::CleanNamesSegment))
+                && last.page <= stored.segment.pages
         };
         let resume = active.filter(is_it).map(|_| last.page);
         (report.evidence, report.end) = (last.mark, last.mark);
@@ -151,8 +161,10 @@ pub(in crate::log) fn decide(
             ..Scanned::default()
         },
     };
-    let evidence = mark.max(scanned.evidence.mark);
-    let end = evidence.max(scanned.end).max(scanned.evidence.first_max);
+    let evidence = mark.max(of(Rule::EvidenceOfPages, scanned.evidence.mark));
+    let end = evidence
+        .max(of(Rule::EndBehindRecords, scanned.end))
+        .max(of(Rule::EndBehindPages, scanned.evidence.first_max));
     let (ring, cut) = known.cut(&scanned, active, evidence, end);
     let (end, is_cut) = cut.map_or((end, false), |cut| (cut, true));
     let wall_s = clock.stamp().wall_s();
@@ -164,7 +176,7 @@ pub(in crate::log) fn decide(
             (start, gap_end.min(evidence), Reason::Damage),
             (start.max(evidence), gap_end.min(end), above),
         ] {
-            if from >= to {
+            if from >= to || !holds(Rule::HolesInLedger) {
                 continue;
             }
             let count = (to - from) - ledger.covered(from, to);
@@ -185,10 +197,12 @@ pub(in crate::log) fn decide(
     let next = match ring {
         // It is known what was handed out.
         Some(_) => end,
-        None => next_offset(files, last, end),
+        None => next_offset(files, last, end, known.ring_records),
     };
     let mut skipped = ring.map_or_else(Vec::new, |ring| ring.holes(end));
-    skipped.push(end..next);
+    if holds(Rule::SkippedInLedger) {
+        skipped.push(end..next);
+    }
     skipped.iter().for_each(|range| {
         ledger.add(Loss {
             start: range.start,
@@ -207,15 +221,20 @@ pub(in crate::log) fn decide(
     }
     (report.evidence, report.end) = (evidence, end);
     report.unreadable = scanned.evidence.unreadable;
-    let is_usable =
-        active.is_some_and(|stored| stored.is_good) && report.unreadable == 0 && !is_cut;
+    let is_usable = (active.is_some_and(|stored| stored.is_good) && report.unreadable == 0
+        || !holds(Rule::ResumeInGoodOnly))
+        && !is_cut;
     // What it holds is written again, to a segment of the same base.
     let is_cut_whole = is_cut && active.is_some_and(|stored| end <= stored.segment.base);
     let is_fresh = is_cut_whole || scanned.evidence.end_slot <= HEADER_COPIES;
     let resume = active
         .filter(|_| is_usable)
-        .map(|_| scanned.evidence.end_slot);
-    let life = last_life(files, last, life.max(scanned.evidence.life));
+        .map(|_| match holds(Rule::ResumeBehindPages) {
+            true => scanned.evidence.end_slot,
+            false => (scanned.evidence.end_slot - 1).max(HEADER_COPIES),
+        });
+    let seen = life.max(of(Rule::LifeAbovePages, scanned.evidence.life));
+    let life = last_life(files, last, seen);
     Ok(Decided {
         next,
         life,
@@ -226,8 +245,11 @@ pub(in crate::log) fn decide(
 }
 
 /// The first offset that nobody can have been handed.
-fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
-    let ring = u64::from(last.ring_records);
+fn next_offset(files: &Files, last: &Checkpoint, end: u64, own_ring_records: u32) -> u64 {
+    let ring = match holds(Rule::OffsetsSkippedByOldRing) {
+        true => u64::from(last.ring_records),
+        false => u64::from(own_ring_records),
+    };
     if files.is_new() {
         return 0;
     }
@@ -236,20 +258,38 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64) -> u64 {
         return end + REACH_UNKNOWN;
     }
     // Two rings behind what the log shows: what was in the ring, and what was announced and then torn.
-    let behind_end = end.max(last.opened) + 2 * ring;
-    behind_end.max(last.mark + last.reach + ring)
+    let opened = match holds(Rule::OffsetsSkippedFromOpen) {
+        true => last.opened,
+        false => 0,
+    };
+    let rings = match (
+        holds(Rule::OffsetsSkipped),
+        holds(Rule::OffsetsSkippedTwice),
+    ) {
+        (true, true) => 2,
+        (true, false) => 1,
+        (false, _) => 0,
+    };
+    let behind_end = end.max(opened) + rings * ring;
+    match holds(Rule::OffsetsSkippedByReach) && holds(Rule::OffsetsSkipped) {
+        true => behind_end.max(last.mark + last.reach + ring),
+        false => behind_end,
+    }
 }
 
 /// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
 /// that were begun after the last checkpoint may be lost, and no life is used again.
 fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
-    if files.is_new() {
+    if files.is_new() || !holds(Rule::LivesSkipped) {
         return seen;
     }
     if last.generation == 0 || files.checkpoint.is_damaged {
         return life_past_unknown(seen);
     }
-    seen.max(last.life + LIVES_MAX)
+    match holds(Rule::LifeAboveCheckpoint) {
+        true => seen.max(last.life + LIVES_MAX),
+        false => seen,
+    }
 }
 
 /// What the scan of the last segment shows.

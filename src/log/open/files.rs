@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{
     Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
 };
+use crate::rules::{Rule, holds};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
 use crate::storage::{Buffer, Dir, File, persist, read_what_can_be_read};
 
@@ -74,7 +75,7 @@ struct Headless {
 /// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
 /// processes read what the owner sees, and touch nothing.
 pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Result<Files> {
-    if is_owner {
+    if is_owner && holds(Rule::OpenSyncsDirectory) {
         dir.sync()
             .map_err(|error| Error::io("sync directory", error))?;
     }
@@ -135,30 +136,30 @@ pub(in crate::log) fn generation(dir: &dyn Dir) -> Option<u64> {
 
 impl Files {
     fn read_checkpoint(&mut self, file: &dyn File) -> Result<()> {
-        if self.is_owner {
-            if let Err(error) = file.sync() {
-                // What stands in the cache may not be on the medium; it is read from there.
-                log::warn!("sync checkpoint failed: {error}");
-            }
-            file.drop_cache();
+        if self.is_owner
+            && let Err(error) = settle(file)
+        {
+            // What stands in the cache may not be on the medium; it is read from there.
+            log::warn!("sync checkpoint failed: {error}");
         }
         let found = checkpoints::read(file, self.is_owner)
             .map_err(|error| Error::io("read checkpoint", error))?;
         self.checkpoint = found.map_err(|format| newer("the checkpoint", format))?;
         let newest = self.checkpoint.newest.as_ref();
         self.store = newest.map(|newest| newest.store);
-        self.is_clean = newest.is_some_and(|newest| newest.is_clean) && !self.checkpoint.is_damaged;
+        self.is_clean = newest.is_some_and(|newest| newest.is_clean)
+            && !(self.checkpoint.is_damaged && holds(Rule::CleanNeedsAllSlots));
         Ok(())
     }
 
     fn read_segment(&mut self, number: u32, file: &Arc<dyn File>, name: &str) -> Result<()> {
         let mut is_good = true;
-        if self.is_owner && !self.is_clean {
-            if let Err(error) = file.sync() {
-                log::warn!("sync {name} failed: {error}");
-                is_good = false;
-            }
-            file.drop_cache();
+        if self.is_owner
+            && !self.is_clean
+            && let Err(error) = settle(&**file)
+        {
+            log::warn!("sync {name} failed: {error}");
+            is_good = false;
         }
         let mut headers = [None, None];
         for (copy, found) in (0..HEADER_COPIES).zip(&mut headers) {
@@ -178,7 +179,13 @@ impl Files {
         let newest = headers
             .iter()
             .flatten()
-            .max_by_key(|header| header.life)
+            .max_by_key(|header| {
+                if holds(Rule::HeaderNewest) {
+                    header.life
+                } else {
+                    0
+                }
+            })
             .cloned();
         let Some(header) = newest else {
             self.headless.push(Headless {
@@ -193,7 +200,10 @@ impl Files {
             _ => headers.len(),
         };
         let copies = (0..HEADER_COPIES).zip(&headers).take(looked_at);
-        let bad = copies.filter(|(_, copy)| copy.as_ref() != Some(&header));
+        let bad = copies.filter(|(_, copy)| {
+            copy.as_ref() != Some(&header)
+                || !holds(Rule::HeaderRepairKeeps) && headers[0] != headers[1]
+        });
         let bad_copies = bad.map(|(copy, _)| copy).collect();
         self.add(number, file, header, is_good, bad_copies);
         Ok(())
@@ -365,7 +375,7 @@ impl Files {
                 self.segments[at].segment.base,
                 self.segments[at + 1].segment.base,
             );
-            if next <= head || next == base {
+            if next <= head || next == base && holds(Rule::ReplacedGoes) {
                 let gone = self.segments.remove(at);
                 self.dead.push(DeadFile {
                     segment: gone.segment,
@@ -413,7 +423,7 @@ impl Files {
     pub fn repair(&mut self) -> u32 {
         let mut repaired = 0;
         for stored in &mut self.segments {
-            if stored.bad_copies.is_empty() {
+            if stored.bad_copies.is_empty() || !holds(Rule::HeaderRepaired) {
                 continue;
             }
             repaired += 1;
@@ -432,6 +442,18 @@ impl Files {
         }
         repaired
     }
+}
+
+/// Makes durable what stands in the cache, and forgets what could not be.
+fn settle(file: &dyn File) -> io::Result<()> {
+    let done = match holds(Rule::OpenSyncsFiles) {
+        true => file.sync(),
+        false => Ok(()),
+    };
+    if holds(Rule::OpenDropsCaches) {
+        file.drop_cache();
+    }
+    done
 }
 
 /// Whether there is nothing but zeros behind the headers: a segment that was never used.

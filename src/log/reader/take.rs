@@ -8,6 +8,7 @@ use crate::format::{
     HEADER_COPIES, PAGE_BODY_SIZE, PAGE_HEADER_SIZE, PAGE_SIZE, PageHeader, RecordHeader,
 };
 use crate::log::batch::{BatchBuffer, Run, Stop};
+use crate::rules::{Rule, holds};
 use crate::segment::TAIL_SLOTS;
 
 /// What the tail slots of a life have.
@@ -71,7 +72,8 @@ impl Reader {
             return Ok(Found::All);
         }
         // A segment whose sync failed has records that stand in the next one, too.
-        let next_base = at.next_base.unwrap_or(u64::MAX);
+        let next_base = at.next_base.filter(|_| holds(Rule::SegmentEndsAtNext));
+        let next_base = next_base.unwrap_or(u64::MAX);
         let mut run = Run {
             page: bytes,
             place: header.start.into(),
