@@ -112,6 +112,8 @@ pub struct Exporter {
     state: SinkState,
     /// The sink said how its link is since the last batch was submitted.
     is_link_told: bool,
+    /// The sink knows of the order to stop.
+    is_stop_told: bool,
     /// Called at the end of each turn.
     watch: Option<Box<dyn FnMut() + Send>>,
 }
@@ -167,6 +169,7 @@ impl Exporter {
             jitter,
             state: SinkState::Idle,
             is_link_told: false,
+            is_stop_told: false,
             watch: None,
         };
         this.cursor
@@ -194,6 +197,9 @@ impl Exporter {
         self.collect();
         self.post();
         if self.orders.is_stopping() {
+            if !std::mem::replace(&mut self.is_stop_told, true) {
+                self.tell_stop();
+            }
             return self.stopping();
         }
         let filled = self.fill();
@@ -205,6 +211,15 @@ impl Exporter {
             return Next::Now;
         }
         self.wait(filled)
+    }
+
+    /// Lets the sink know that it ends, and hears what it says to that.
+    fn tell_stop(&mut self) {
+        let sink = &mut self.sink;
+        if catch_unwind(AssertUnwindSafe(|| sink.stop())).is_err() {
+            self.count_panics(1);
+        }
+        self.collect();
     }
 
     /// What is left to do after the order to stop.

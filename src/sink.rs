@@ -31,6 +31,8 @@ mod batch;
 mod blocking;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
 #[cfg(any(feature = "file", feature = "stdout"))]
@@ -138,6 +140,10 @@ pub trait Sink: Send {
     fn abandon(&mut self, ticket: Ticket) {
         let _ = ticket;
     }
+
+    /// Nothing more will be submitted, and the end waits for what is under way: what cannot be answered
+    /// for soon is better given up.
+    fn stop(&mut self) {}
 
     /// Called once, at the end. Blocks no longer than `timeout`.
     fn close(&mut self, timeout: Duration) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 20] = [
+const DIRECT: [(&str, &str); 21] = [
     (
         "aws-credential-types",
         "the keys of a signature, as aws-sigv4 takes them",
@@ -37,6 +37,10 @@ const DIRECT: [(&str, &str); 20] = [
     ("md-5", "the checksum that aggregates of records have"),
     ("memmap2", "maps, for rings, shared counters and segments"),
     ("parking_lot", "locks that do not poison and are small"),
+    (
+        "rdkafka-sys",
+        "the client for Kafka; the crate above it would bring a part of a runtime",
+    ),
     ("rustix", "system calls without a C library in between"),
     ("rustls", "TLS without a C library in between"),
     (
@@ -54,12 +58,13 @@ const DIRECT: [(&str, &str); 20] = [
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 10] = [
+const OPTIONAL: [&str; 11] = [
     "aws-credential-types",
     "aws-sigv4",
     "base64",
     "lexopt",
     "md-5",
+    "rdkafka-sys",
     "rustls",
     "signal-hook",
     "ureq",
@@ -192,9 +197,12 @@ fn a_build_without_features_needs_nothing_optional() {
         ("stdout", "base64"),
         ("cli", "lexopt"),
         ("kinesis", "ureq"),
+        ("kafka", "rdkafka-sys"),
     ] {
         let packages = packages(&["--no-default-features", "--features", feature]);
         assert_eq!(packages.contains("lexopt"), feature == "cli", "{feature}");
+        let has_client = packages.contains("rdkafka-sys");
+        assert_eq!(has_client, feature == "kafka", "{feature}");
         assert!(packages.contains(needs), "{feature}");
     }
 }

@@ -102,6 +102,8 @@ fn sink(sink: &SinkConfig) -> String {
         }
         #[cfg(feature = "kinesis")]
         SinkKind::Kinesis(options) => ("kinesis", kinesis::fields(options)),
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka(options) => ("kafka", kafka(options)),
     };
     let start = if *starts_newest { "newest" } else { "oldest" };
     let mut fields = vec![
@@ -134,6 +136,27 @@ fn file(options: &crate::sink::file::Options) -> Fields {
     }
     fields.push(("fsync", word(if *sync { "perBatch" } else { "never" })));
     fields
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(options: &crate::sink::kafka::Options) -> Fields {
+    let crate::sink::kafka::Options {
+        bootstrap_servers,
+        topic,
+        properties,
+        answer_timeout,
+    } = options;
+    let properties: Vec<_> = properties
+        .iter()
+        .map(|(name, value)| (name.as_str(), template(value)))
+        .collect();
+    vec![
+        ("bootstrapServers", template(bootstrap_servers)),
+        ("topic", template(topic)),
+        ("properties", object(&properties)),
+        ("exactlyOnce", "false".to_owned()),
+        ("answerTimeoutMs", millis(*answer_timeout)),
+    ]
 }
 
 #[cfg(any(feature = "file", feature = "stdout"))]

@@ -12,6 +12,9 @@ use crate::syncer::letter_len_max;
 const LOG_TABLES: u64 = 192 * 1024;
 /// What a letter box takes besides its bytes, and an exporter's table of keys.
 const LETTER_TABLES: u64 = 12 * 1024;
+/// What a client for Kafka takes for itself: threads, connections, tables.
+#[cfg(feature = "kafka")]
+const CLIENT: u64 = 2 << 20;
 
 impl Needs {
     /// What a stream takes: the ring, the stage, the window if there is one, the checkpoint, the board, its
@@ -63,6 +66,12 @@ impl Needs {
                 1 => exporter::buffers(1, ordering),
                 lanes => exporter::buffers(lanes, ordering) + lanes,
             },
+            // What the client has of them: their bytes, and about as much again for each record.
+            #[cfg(feature = "kafka")]
+            SinkKind::Kafka(_) => {
+                let lanes = stream.delivery.max_in_flight as usize;
+                exporter::buffers(lanes, ordering) + 2 * lanes
+            }
             #[cfg(any(feature = "file", feature = "stdout"))]
             _ => exporter::buffers(1, ordering),
         };
@@ -110,5 +119,7 @@ fn lines_of(stream: &StreamConfig, kind: &SinkKind, max_record_bytes: u32) -> u6
             let lane = options.memory_of_lane(bytes.into(), records.into());
             lane * stream.kinesis_lanes() as u64 + crate::sink::kinesis::SHARDS_SIZE
         }
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka(_) => CLIENT,
     }
 }

@@ -9,6 +9,8 @@ use super::{CURSOR_NAME_MAX, CURSORS_MAX, Result, name};
 use crate::sink::lines::LineFormat;
 use crate::sink::text::Text;
 
+#[cfg(feature = "kafka")]
+pub(super) mod kafka;
 #[cfg(feature = "kinesis")]
 mod kinesis;
 
@@ -58,6 +60,9 @@ pub enum SinkKind {
     /// Amazon Kinesis Data Streams.
     #[cfg(feature = "kinesis")]
     Kinesis(Box<crate::sink::kinesis::Options>),
+    /// A topic of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(crate::sink::kafka::Options),
 }
 
 /// All types of the contract, and whether this build has them.
@@ -67,7 +72,7 @@ const TYPES: [(&str, bool); 6] = [
     ("file", cfg!(feature = "file")),
     ("stdout", cfg!(feature = "stdout")),
     ("kinesis", cfg!(feature = "kinesis")),
-    ("kafka", false),
+    ("kafka", cfg!(feature = "kafka")),
 ];
 
 /// Reads `sink` or `sinks`.
@@ -142,6 +147,8 @@ fn read(
         }),
         #[cfg(feature = "kinesis")]
         "kinesis" => SinkKind::Kinesis(Box::new(kinesis::read(&mut object, resolver)?)),
+        #[cfg(feature = "kafka")]
+        "kafka" => SinkKind::Kafka(kafka::read(&mut object, resolver, warnings)?),
         "callback" => {
             let id = object.take_set("id").map(|node| resolver.text(&node));
             SinkKind::Callback(id.unwrap_or_else(|| Ok(Text::open(sink_name.as_str())))?)

@@ -5,11 +5,13 @@ use super::*;
 mod documents;
 mod fields;
 mod garbage;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 18] = [
+const PLACES: [(&str, &str); 19] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -25,6 +27,7 @@ const PLACES: [(&str, &str); 18] = [
     ("static", "streams[0].sink.credentials"),
     ("profile", "streams[0].sink.credentials"),
     ("iot", "streams[0].sink.credentials"),
+    ("kafka", "streams[0].sink"),
     ("input", "inputs[0]"),
     ("stdin", "inputs[0]"),
     ("host", "inputs[0]"),
@@ -37,6 +40,7 @@ fn is_compiled_in(place: &str) -> bool {
         "stdout" => cfg!(feature = "stdout"),
         "zstd" => cfg!(feature = "zstd"),
         "kinesis" | "credentials" | "static" | "profile" | "iot" => cfg!(feature = "kinesis"),
+        "kafka" => cfg!(feature = "kafka"),
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
         _ => true,
     }
@@ -102,6 +106,14 @@ fn document(place: &str, key: &str, field: &str) -> String {
         "kinesis" => object(true, &kinesis[..3]),
         "credentials" | "static" | "profile" | "iot" => object(false, &kinesis),
         "file" => object(true, &[("type", "\"file\""), ("path", "\"out/lines\"")]),
+        "kafka" => object(
+            true,
+            &[
+                ("type", "\"kafka\""),
+                ("bootstrapServers", "\"broker:9092\""),
+                ("topic", "\"t\""),
+            ],
+        ),
         "stdout" | "callback" => object(true, &[("type", &kind(place, ""))]),
         // One that may be waited for.
         "buffer" => object(false, &[("type", "\"callback\"")]),

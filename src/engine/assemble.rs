@@ -398,5 +398,11 @@ fn build_sink(
                 }
             }
         }
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka(options) => {
+            let clock = Arc::clone(&world.clock);
+            let kafka = crate::sink::kafka::Kafka::new(options.clone(), clock)?;
+            Ok(Some(Box::new(kafka)))
+        }
     }
 }

@@ -109,6 +109,7 @@ deadLetters | maxBytes | "16M" | must be 8392704..=70368744177664
 sink | type | 5 | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "redis" | must be "none" or "callback" or "file" or "stdout" or "kinesis" or "kafka"
 sink | type | "kafka" | this build does not have the feature "kafka"
+sink | type | "kinesis" | this build does not have the feature "kinesis"
 sink | name | "" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | "a b" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | 5 | must be a string
@@ -167,6 +168,15 @@ iot | thingName | "" | must be one line of text
 iot | certificateFile | 5 | must be a string
 iot | keyFile | "" | must be a path
 iot | caFile | "" | must be a path
+kafka | bootstrapServers | 5 | must be a string
+kafka | bootstrapServers | " " | must be hosts with ports, separated by commas
+kafka | topic | 5 | must be a string
+kafka | topic | "a b" | must be 1 to 249 letters, digits, dots, underscores and hyphens
+kafka | properties | 5 | must be an object
+kafka | exactlyOnce | "yes" | must be true or false
+kafka | exactlyOnce | true | not available in this version
+kafka | answerTimeoutMs | 999 | must be 1000..=86400000
+kafka | answerTimeoutMs | 86400001 | must be 1000..=86400000
 input | type | "syslog" | must be "stdin" or "host"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string
@@ -184,7 +194,10 @@ fn rows() -> impl Iterator<Item = [&'static str; 4]> {
         let mut cells = line.splitn(4, " | ");
         [(); 4].map(|()| cells.next().expect("four cells"))
     });
-    rows.filter(|[place, ..]| is_compiled_in(place))
+    rows.filter(|[place, _, value, rule]| {
+        let is_lacking = rule.starts_with("this build does not have");
+        is_compiled_in(place) && !(is_lacking && is_compiled_in(value.trim_matches('"')))
+    })
 }
 
 /// Place and key of every field.
@@ -237,7 +250,7 @@ fn a_field_in_another_place_is_not_known() {
     for (place, key) in fields() {
         for (other, _) in PLACES.iter().filter(|(other, _)| is_compiled_in(other)) {
             let is_common = match *other {
-                "file" | "stdout" | "callback" | "kinesis" => "sink",
+                "file" | "stdout" | "callback" | "kinesis" | "kafka" => "sink",
                 "static" | "profile" | "iot" => "credentials",
                 "stdin" | "host" => "input",
                 other => other,
@@ -276,6 +289,7 @@ fn null_means_the_default() {
                     "iot",
                     "endpoint" | "roleAlias" | "certificateFile" | "keyFile"
                 )
+                | ("kafka", "bootstrapServers" | "topic")
         ) || ["sink", "input"].contains(&place) && ["type", "stream"].contains(&key);
         if !needed {
             let text = document(place, key, &format!("\"{key}\":null"));
@@ -327,6 +341,8 @@ fn every_key_in_the_code_has_a_bad_value_here() {
     in_code.extend(words_in(include_str!("../delivery.rs")));
     #[cfg(feature = "kinesis")]
     in_code.extend(words_in(include_str!("../sinks/kinesis.rs")));
+    #[cfg(feature = "kafka")]
+    in_code.extend(words_in(include_str!("../sinks/kafka.rs")));
     for source in [
         include_str!("../../input.rs"),
         include_str!("../../input/stdin.rs"),

@@ -111,6 +111,7 @@ fn with(row: &Row, value: &str) -> String {
                 format!(r#"{{"name":"s","sink":{sink},"batch":{{"compression":"zstd"}}}}"#);
             return format!(r#"{{"streams":[{stream}]}}"#);
         }
+        ("sink", "type", "\"kafka\"") => return document("kafka", "none", ""),
         (place, ..) => place,
     };
     document(place, row.key, &format!("\"{}\":{value}", row.key))
@@ -365,6 +366,8 @@ fn the_counts_of_the_page_are_those_of_the_code() {
         format!("`vars` are 1 to {} letters", resolve::VAR_NAME_MAX),
         format!("at most {} bytes of text", resolve::SECRET_LEN_MAX),
         format!("at most {} bytes of one string", resolve::TEXT_LEN_MAX),
+        #[cfg(feature = "kafka")]
+        format!("at most {} properties", sinks::kafka::PROPERTIES_MAX),
     ] {
         assert!(PAGE.contains(&text), "not on the page: {text}");
     }
