@@ -471,10 +471,10 @@ fn all() {
     no_lost_wake_up();
     no_lost_demand();
     watermark();
-    two_wait_until_durable();
     no_lost_announcement();
     no_lost_move();
     published_cursor();
+    two_wait_until_durable(); // takes longest
 }
 
 /// One test, because the weakened spot is one for the whole process.
