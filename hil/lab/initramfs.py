@@ -18,6 +18,8 @@ INIT = b"""#!/bin/sh
 mkdir -p /sbin /proc /sys /tmp /run /data
 export PATH=/bin:/sbin HOME=/ FOREBAY_LOG=warn
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t tmpfs none /tmp; mount -t tmpfs none /run
+# Where time has 32 bits, busybox cannot look at a file that was used after 2038.
+mount -o remount,noatime /
 for m in /mod/*.ko; do insmod "$m" || echo "HIL-MODULE-FAILED $m"; done
 ip link set lo up
 if [ -e /sys/class/net/eth0 ]; then

@@ -11,13 +11,19 @@ NEEDS = {"power"}
 
 
 def promised(board):
-    """What the note on the disk says, and the console, which is ahead of it by no more than a line."""
+    """What the note on the disk says: promised, and taken by the sink."""
     with open(board.disk, "rb") as disk:
         disk.seek(board.note_at)
         note = re.match(rb"FOREBAY (\d+) (\d+)\n", disk.read(64))
-    said = [int(number) for number in re.findall(r"PROMISED (\d+)\r?\n", board.console.read_text(errors="replace"))]
-    noted, taken = (int(note[1]), int(note[2])) if note else (0, 0)
-    return max([noted, *said]), taken
+    return (int(note[1]), int(note[2])) if note else (0, 0)
+
+
+def wait(ready, what):
+    """Until it is so; two minutes at most."""
+    end = time.monotonic() + 120
+    while not ready():
+        holds(f"{what}: not within two minutes", time.monotonic() < end)
+        time.sleep(0.05)
 
 
 def survived(lab, board):
@@ -36,9 +42,11 @@ def run(lab, board):
     board.prepare(48)
     counts = []
     for _ in range(30 if lab.long else 4):
+        before = promised(board)[0]
         board.start()
         board.sh(f"probe load /data/store /dev/data {board.note_at} 1000000 >/dev/console 2>&1 &")
-        time.sleep(0.5 + 2 * chance.random())
+        wait(lambda: promised(board)[0] > before + 20, "something is promised")
+        time.sleep(2 * chance.random())
         board.kill()
         counts.append(survived(lab, board))
     holds(f"each life promises more than the one before: {counts}", counts == sorted(set(counts)))

@@ -1,7 +1,7 @@
 //! Holds a store that a cut has left against what had been promised.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use forebay::sink::{Answer, Batch, BlockingSink};
 
@@ -20,12 +20,6 @@ impl BlockingSink for Passing {
     }
 }
 
-fn next(records: &Receiver<(u64, Option<u64>)>) -> Result<(u64, Option<u64>), String> {
-    records
-        .recv_timeout(Duration::from_secs(60))
-        .map_err(|_| String::from("nothing comes"))
-}
-
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     let dir = arguments.text(0, "DIR")?;
     let promised = arguments.number(1, "PROMISED")?;
@@ -41,17 +35,27 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
             "LOST: {promised} records were promised, the store ends at {end}"
         ));
     }
+    // The next offset that must come; what had not been promised may be missing.
     let mut expected = None;
-    while expected.unwrap_or(taken) < end {
-        let (offset, number) = next(&records)?;
-        if expected.is_none() && offset > taken {
+    let patience = Instant::now() + Duration::from_secs(120);
+    loop {
+        let Ok((offset, number)) = records.recv_timeout(Duration::from_millis(50)) else {
+            if stream.stats().sinks[0].acked_offset >= end {
+                break;
+            }
+            if Instant::now() > patience {
+                return Err(format!("STUCK: {:?}", stream.stats().sinks[0]));
+            }
+            continue;
+        };
+        let due = expected.unwrap_or(taken);
+        if offset > due && due < promised {
             return Err(format!(
-                "LOST: the sink begins at {offset}, and had taken only {taken}"
+                "LOST: {offset} came instead of {due}, {promised} promised, {taken} taken"
             ));
         }
-        // What had not been promised may be missing.
-        if expected.is_some_and(|expected| expected != offset && expected < promised) {
-            return Err(format!("LOST: {offset} came instead of {expected:?}"));
+        if expected.is_some() && offset < due {
+            return Err(format!("WRONG: {offset} came after {due}"));
         }
         if number != Some(offset) {
             return Err(format!(
@@ -59,6 +63,11 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
             ));
         }
         expected = Some(offset + 1);
+    }
+    if expected.unwrap_or(taken) < promised {
+        return Err(format!(
+            "LOST: the records end at {expected:?}, {promised} promised, {taken} taken"
+        ));
     }
     // It goes on as if nothing had happened.
     let offset = stream.append_durable(b"after", 0, b"the cut", Duration::from_secs(60));

@@ -37,13 +37,20 @@ impl Note {
     }
 }
 
-/// Notes what it takes before it says so.
-struct Noting(Arc<Mutex<Note>>);
+/// Notes what it takes before it says so; or takes nothing.
+struct Noting {
+    note: Arc<Mutex<Note>>,
+    is_dead: bool,
+}
 
 impl BlockingSink for Noting {
     fn deliver(&mut self, batch: &Batch<'_>, _timeout: Duration, answer: &mut Answer<'_>) {
+        if self.is_dead {
+            answer.retry_rest(Some(Duration::from_secs(1)));
+            return;
+        }
         let mut note = self
-            .0
+            .note
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         // A third is left for the next time: the cursor moves within segments, too.
@@ -90,7 +97,11 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     );
     let config = config(dir, &buffer, r#""maxRecords": 20, "maxLatencyMs": 5"#)
         .map_err(|error| error.to_string())?;
-    let engine = open(config, Noting(Arc::clone(&note)))?;
+    let sink = Noting {
+        note: Arc::clone(&note),
+        is_dead: arguments.has("dead"),
+    };
+    let engine = open(config, sink)?;
     let stream = engine.stream("load").map_err(|error| error.to_string())?;
     let first = stream.stats().next_offset;
     let mut bytes = Vec::new();
@@ -116,7 +127,6 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             note.promised = n + 1;
             note.write().map_err(|error| format!("{raw}: {error}"))?;
-            println!("PROMISED {}", n + 1);
         }
     }
     if unsynced {

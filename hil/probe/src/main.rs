@@ -1,6 +1,6 @@
 //! What the scenarios run on a board beside the `forebay` binary: loads whose results are known.
 //!
-//! `probe load DIR RAW AT RECORDS [unsynced|reject]` stores numbered records and notes in a raw block what was promised;
+//! `probe load DIR RAW AT RECORDS [unsynced|reject] [dead]` stores numbered records and notes in a raw block what was promised;
 //! `probe check DIR PROMISED TAKEN` holds a store against such a note; `probe cost DIR` counts instructions where
 //! one takes a nanosecond of the board's time; `probe tail DIR SECONDS` shows how long appends take;
 //! `probe fill DIR RECORDS BYTES` makes a backlog, `probe drain DIR` delivers it; `probe clock SECONDS` sets the
