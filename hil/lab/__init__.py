@@ -1,0 +1,1 @@
+"""Boards, emulated and real, on which the scenarios run."""
