@@ -39,14 +39,7 @@ impl StreamConfig {
 /// Reads what a `kinesis` sink has besides what all have.
 pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Options> {
     let environment = environment(resolver);
-    let name = object.required("streamName")?;
-    let stream_name = resolver.text(&name)?;
-    if !is_name(stream_name.reveal(), STREAM_NAME_MAX, "_.-") {
-        let rule = format!(
-            "must be 1 to {STREAM_NAME_MAX} letters, digits, dots, underscores and hyphens"
-        );
-        return Err(name.error(rule));
-    }
+    let stream_name = stream_name(object, resolver)?;
     let credentials = match object.take_set("credentials") {
         Some(node) => source(&node, resolver)?,
         None => Source::Default,
@@ -60,12 +53,6 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
         // There is a password in it.
         text.push(&Text::secret(""));
     }
-    let words = |object: &mut Object<'_>, key, now, later| match object.take_set(key) {
-        Some(node) if !resolver.word(&node, &[(now, true), (later, false)])? => {
-            Err(unavailable(&node))
-        }
-        _ => Ok(()),
-    };
     let encodings = [("json", Encoding::Json), ("cbor", Encoding::Cbor)];
     let encoding = match object.take_set("encoding") {
         Some(node) => resolver.word(&node, &encodings)?,
@@ -75,7 +62,12 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
         Some(node) => resolver.word(&node, &[("none", false), ("kpl", true)])?,
         None => false,
     };
-    words(object, "timestamps", "asIs", "rebase")?;
+    let timestamps = [("asIs", true), ("rebase", false)];
+    if let Some(node) = object.take_set("timestamps")
+        && !resolver.word(&node, &timestamps)?
+    {
+        return Err(unavailable(&node));
+    }
     let ca_file = object.take_set("caFile");
     let ca_file = ca_file.map(|node| resolver.path(&node)).transpose()?;
     let number = |object: &mut Object<'_>, key, max, default| {
@@ -86,14 +78,7 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
     let has_envelope = object
         .take_set("envelope")
         .map_or(Ok(false), |node| node.boolean())?;
-    let device = object.take_set("device").map(|node| {
-        let device = resolver.text(&node)?;
-        let len = device.reveal().len();
-        let rule = format!("must be 1 to {DEVICE_LEN_MAX} bytes of text");
-        let is_name = (1..=DEVICE_LEN_MAX).contains(&len);
-        is_name.then_some(device).ok_or_else(|| node.error(rule))
-    });
-    let device = device.transpose()?;
+    let device = device(object, resolver)?;
     let millis = |object: &mut Object<'_>, key, default| {
         let node = object.take_set(key);
         let millis = node.map_or(Ok(default), |node| node.number(1..=MILLIS_MAX))?;
@@ -147,6 +132,31 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
             kinesis::SHARD_BYTES_MAX,
         )?,
     })
+}
+
+fn stream_name(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Text> {
+    let node = object.required("streamName")?;
+    let name = resolver.text(&node)?;
+    if !is_name(name.reveal(), STREAM_NAME_MAX, "_.-") {
+        let rule = format!(
+            "must be 1 to {STREAM_NAME_MAX} letters, digits, dots, underscores and hyphens"
+        );
+        return Err(node.error(rule));
+    }
+    Ok(name)
+}
+
+/// What envelopes say of the device.
+fn device(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Option<Text>> {
+    let Some(node) = object.take_set("device") else {
+        return Ok(None);
+    };
+    let device = resolver.text(&node)?;
+    if !(1..=DEVICE_LEN_MAX).contains(&device.reveal().len()) {
+        let rule = format!("must be 1 to {DEVICE_LEN_MAX} bytes of text");
+        return Err(node.error(rule));
+    }
+    Ok(Some(device))
 }
 
 fn is_name(text: &str, len_max: usize, others: &str) -> bool {

@@ -30,7 +30,7 @@ const BURST: u64 = 500_000_000;
 pub const SHARDS_MAX: usize = 256;
 /// What is known of them takes no more than this, in bytes.
 pub const SIZE: u64 = 32 << 10;
-const _: () = assert!(SHARDS_MAX * size_of::<Shard>() <= SIZE as usize);
+const _: () = assert!((SHARDS_MAX * size_of::<Shard>()) as u64 <= SIZE);
 /// A speed is a number of parts of the whole one.
 const WHOLE: u64 = 1024;
 const SLOWEST: u64 = WHOLE / 64;
