@@ -154,7 +154,7 @@ pub(in crate::log) fn decide(
     }
     let mark = mark.max(known.durable);
     let scanned = match active {
-        Some(stored) => scan(stored, mark, last.head, shared, clock)
+        Some(stored) => scan(stored, mark, last.head, u64::MAX, shared, clock)
             .map_err(|error| Error::io("scan segment", error))?,
         None => Scanned {
             end: mark,
@@ -213,10 +213,16 @@ pub(in crate::log) fn decide(
         });
     });
     drop(ledger);
-    for (offset, source) in scanned.sources {
-        if offset >= end {
-            continue; // It comes again from the ring.
-        }
+    let mut found = scanned.sources;
+    if let Some(stored) = active
+        && found.iter().any(|(offset, _)| *offset >= end)
+    {
+        // That comes again from the ring; what a source had before it counts.
+        found = scan(stored, mark, last.head, end, shared, clock)
+            .map_err(|error| Error::io("scan segment", error))?
+            .sources;
+    }
+    for (offset, source) in found {
         sources::put(&mut shared.sources(), offset, source.view());
     }
     (report.evidence, report.end) = (evidence, end);
@@ -325,10 +331,12 @@ impl OwnedSource {
     }
 }
 
+/// Source positions only of records below `sources_end`.
 fn scan(
     stored: &StoredSegment,
     mark: u64,
     head: u64,
+    sources_end: u64,
     shared: &Arc<Shared>,
     clock: &Arc<dyn Clock>,
 ) -> io::Result<Scanned> {
@@ -347,7 +355,9 @@ fn scan(
         let (ended, after) = reader.read_all(next, &mut batch)?;
         for entry in batch.entries() {
             scanned.end = scanned.end.max(entry.offset + 1);
-            if let Some(source) = batch.view(entry).source() {
+            if let Some(source) = batch.view(entry).source()
+                && entry.offset < sources_end
+            {
                 let (name, position) = (source.name.to_owned(), source.position.to_owned());
                 scanned.sources.retain(|(_, source)| source.name != name);
                 scanned
