@@ -110,7 +110,8 @@ fn campaign(kind: Kind, default: u64) -> Counts {
 ///
 /// And wide ones. 1058: a source position is that of a record which was delivered and freed. 1037: the newest
 /// checkpoint was lost, and an offset that it had allowed was handed out again. 1054: what a segment had taken
-/// over from the one before came back when its headers were lost. 10000276: a source position in what a ring brought
+/// over from the one before came back when its headers were lost. 48: the page of another segment stood in the
+/// place of a header, and the other copy was not asked. 10000276: a source position in what a ring brought
 /// again hid the durable one before it.
 #[test]
 fn lives_that_once_failed_do_not_any_more() {
@@ -136,6 +137,7 @@ fn lives_that_once_failed_do_not_any_more() {
         (1058, Kind::Honest),
         (1037, Kind::Damaged),
         (1054, Kind::Damaged),
+        (48, Kind::Damaged),
         (10_000_276, Kind::SharedRing),
     ] {
         assert_eq!(wide_life(seed, kind, Control::None).lives, 1);

@@ -174,8 +174,11 @@ fn candidate(
             continue;
         };
         match SegmentHeader::decode(&page[..len]) {
-            Ok(found) if header.as_ref().is_none_or(|old| old.life < found.life) => {
-                header = Some(found);
+            Ok(found) => {
+                let rank = |header: &SegmentHeader| (header.number == number, header.life);
+                if header.as_ref().is_none_or(|old| rank(old) < rank(&found)) {
+                    header = Some(found);
+                }
             }
             Err(Fault::Newer(format)) => {
                 return Ok(Err(format!("has format {format}, which is newer")));

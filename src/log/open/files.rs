@@ -172,19 +172,18 @@ impl Files {
                     is_good = false;
                 }
             }
-            if self.trusts_first_copy() && found.is_some() {
+            let is_it = found.as_ref().is_some_and(|found| found.number == number);
+            if self.trusts_first_copy() && is_it {
                 break;
             }
         }
+        // A page of another segment may have come to stand here.
         let newest = headers
             .iter()
             .flatten()
-            .max_by_key(|header| {
-                if holds(Rule::HeaderNewest) {
-                    header.life
-                } else {
-                    0
-                }
+            .max_by_key(|header| match holds(Rule::HeaderNewest) {
+                true => (header.number == number, header.life),
+                false => (false, 0),
             })
             .cloned();
         let Some(header) = newest else {
@@ -195,7 +194,8 @@ impl Files {
             });
             return Ok(());
         };
-        let looked_at = match headers.iter().position(Option::is_some) {
+        let is_it = |copy: &Option<SegmentHeader>| copy.as_ref() == Some(&header);
+        let looked_at = match headers.iter().position(is_it) {
             Some(first) if self.trusts_first_copy() => first + 1,
             _ => headers.len(),
         };
