@@ -22,8 +22,17 @@ pub enum Syncs {
 }
 
 #[derive(Default)]
+struct Gates {
+    syncs: Option<Syncs>,
+    /// How many syncs are held up.
+    waiting: u32,
+    /// How many of these may go.
+    released: u32,
+}
+
+#[derive(Default)]
 struct State {
-    syncs: Mutex<Option<Syncs>>,
+    gates: Mutex<Gates>,
     changed: Condvar,
     is_full: AtomicBool,
 }
@@ -34,7 +43,21 @@ pub struct Gate(Arc<State>);
 
 impl Gate {
     pub fn set(&self, syncs: Syncs) {
-        *self.0.syncs.lock().unwrap() = Some(syncs);
+        self.0.gates.lock().unwrap().syncs = Some(syncs);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits for a sync that is held up, does `what` meanwhile, and lets that one sync go.
+    pub fn during_a_stalled_sync(&self, what: impl FnOnce()) {
+        let idle = |gates: &mut Gates| gates.waiting == gates.released;
+        drop(
+            self.0
+                .changed
+                .wait_while(self.0.gates.lock().unwrap(), idle)
+                .unwrap(),
+        );
+        what();
+        self.0.gates.lock().unwrap().released += 1;
         self.0.changed.notify_all();
     }
 
@@ -59,10 +82,16 @@ impl Gate {
     }
 
     fn pass(&self) -> io::Result<()> {
-        let syncs = self.0.syncs.lock().unwrap();
-        let is_stalled = |syncs: &mut Option<Syncs>| *syncs == Some(Syncs::Stalled);
-        let syncs = self.0.changed.wait_while(syncs, is_stalled).unwrap();
-        let syncs = *syncs; // and lets go of the lock
+        let mut gates = self.0.gates.lock().unwrap();
+        gates.waiting += 1;
+        self.0.changed.notify_all();
+        let is_held =
+            |gates: &mut Gates| gates.syncs == Some(Syncs::Stalled) && gates.released == 0;
+        gates = self.0.changed.wait_while(gates, is_held).unwrap();
+        gates.waiting -= 1;
+        gates.released = gates.released.saturating_sub(1);
+        let syncs = gates.syncs;
+        drop(gates);
         match syncs {
             Some(Syncs::Failed) => Err(io::Error::from_raw_os_error(5)),
             Some(Syncs::Slow(time)) => {
