@@ -206,11 +206,13 @@ impl Exporter {
         if filled == Next::Now {
             return Next::Now;
         }
+        // What becomes due while it is looked for is waited for, and found by the next turn.
+        let now = self.clock.mono();
         let is_sent = self.submit_ready();
         if is_sent || self.is_posting_due() {
             return Next::Now;
         }
-        self.wait(filled)
+        self.wait(filled, now)
     }
 
     /// Lets the sink know that it ends, and hears what it says to that.
@@ -234,9 +236,8 @@ impl Exporter {
         }
     }
 
-    /// Until when nothing happens, as far as it is known.
-    fn wait(&self, filled: Next) -> Next {
-        let now = self.clock.mono();
+    /// Until when nothing happens, as far as it is known. What was due at `now` waits for an answer.
+    fn wait(&self, filled: Next, now: Mono) -> Next {
         let busy = self.lanes.iter().filter(|lane| lane.is_busy);
         let answers = busy.map(|lane| lane.until);
         let chunks = self.window.order().iter();

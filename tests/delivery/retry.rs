@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay::counters::SinkState;
+use forebay::exporter::Next;
 use forebay::sink::Link;
 
 use super::Bench;
@@ -54,6 +55,32 @@ fn only_what_failed_is_sent_again_and_nothing_later_before_it() {
     bench.assert_accepted_once(0..20);
     let sent_again = again.len() + 2 * rest.len();
     assert_eq!(bench.stats().retries_total, sent_again as u64);
+}
+
+/// `L-72`: what falls due just while the exporter looks for it is not waited for in vain.
+#[test]
+fn a_retry_that_falls_due_meanwhile_is_not_slept_through() {
+    const TICK: Duration = Duration::from_micros(10);
+    let mut bench = Bench::new(7);
+    bench.append(1);
+    bench.pass(Duration::from_secs(1));
+    bench.script().fail_first(300);
+    bench.append(1);
+    bench.clock.tick(TICK);
+    for turn in 0..3000u32 {
+        bench.run.turn(&mut bench.oracle);
+        if bench.run.is_drained() {
+            assert!(bench.script().requests().len() > 300);
+            return;
+        }
+        let Next::At(at) = bench.run.next_of(0) else {
+            panic!("waits for nothing after {turn} turns");
+        };
+        let early = TICK * (turn % 40);
+        let wait = at.since(bench.run.now()).saturating_sub(early);
+        bench.clock.advance(wait);
+    }
+    panic!("not delivered");
 }
 
 /// `L-S1`, `L-82`, `L-92`: what nobody answered for is not accepted; after `answer_timeout` it comes

@@ -1,4 +1,4 @@
-//! A clock that stands still until it is moved.
+//! A clock that stands still until it is moved, or ticks when it is asked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,11 +10,14 @@ pub struct SimClock {
     mono_ns: AtomicU64,
     wall_ms: AtomicU64,
     boot: AtomicU64,
+    /// What each look at it takes.
+    tick_ns: AtomicU64,
 }
 
 impl SimClock {
     pub fn new() -> Self {
         Self {
+            tick_ns: AtomicU64::new(0),
             mono_ns: AtomicU64::new(5_000_000_000),
             wall_ms: AtomicU64::new(1_800_000_000_000),
             boot: AtomicU64::new(1),
@@ -28,7 +31,14 @@ impl SimClock {
             mono_ns: copy(&self.mono_ns),
             wall_ms: copy(&self.wall_ms),
             boot: copy(&self.boot),
+            tick_ns: copy(&self.tick_ns),
         }
+    }
+
+    /// From now on time passes whenever it is asked for.
+    pub fn tick(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap();
+        self.tick_ns.store(nanos, Ordering::Relaxed);
     }
 
     pub fn advance(&self, by: Duration) {
@@ -51,7 +61,8 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn mono(&self) -> Mono {
-        Mono(self.mono_ns.load(Ordering::Relaxed))
+        let tick_ns = self.tick_ns.load(Ordering::Relaxed);
+        Mono(self.mono_ns.fetch_add(tick_ns, Ordering::Relaxed))
     }
 
     fn wall_ms(&self) -> u64 {

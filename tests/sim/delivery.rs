@@ -158,6 +158,11 @@ impl Delivery {
         )
     }
 
+    /// What an exporter waits for.
+    pub fn next_of(&self, index: usize) -> Next {
+        self.lines[index].next
+    }
+
     fn next(&self) -> Mono {
         let now = self.now();
         let mut next = match self.session.next {
