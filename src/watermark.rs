@@ -20,7 +20,9 @@ pub mod seam;
 
 use crate::clock::{Clock, Mono};
 use order::Spot;
-use seam::{Acquire, AtomicU32, AtomicU64, Condvar, Mutex, Relaxed, Release, Thread};
+use seam::{
+    Acquire, AtomicU32, AtomicU64, Condvar, Mutex, Relaxed, Release, SeqCst, Thread, fence,
+};
 
 /// A u64 that only grows.
 ///
@@ -163,11 +165,14 @@ impl Waker {
     /// The calling thread is the one to wake from now on. Called once, before it first looks for work.
     pub fn register(&self) {
         self.thread.set(seam::current_thread());
+        // Pairs with the one in `wake`: either that finds the thread, or the thread finds the work.
+        fence(SeqCst);
     }
 
     /// Wakes the thread, or lets its next [`park`](seam::park) return at once. One system call if it
     /// sleeps, none otherwise. Never blocks, never allocates.
     pub fn wake(&self) {
+        fence(SeqCst);
         self.thread.with(Thread::unpark);
     }
 }

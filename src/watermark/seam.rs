@@ -163,4 +163,4 @@ mod imp {
 }
 
 pub use imp::*;
-pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
