@@ -25,7 +25,7 @@ use crate::log::{Log, Opened, Trouble};
 use crate::record::Record;
 use crate::rules::{Rule, holds};
 use crate::segment::Draft;
-use crate::storage::Buffer;
+use crate::storage::{Buffer, is_room_missing};
 use crate::watermark::Waker;
 use crate::watermark::seam::Mutex;
 
@@ -246,14 +246,25 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Dead letters of a stream with that board. A log that is there already comes along in `opened`.
+    /// Dead letters of a stream with that board. A log that is there already is opened, unless that would
+    /// take room which the file system has not: then it is opened with the next letter, as one that is not
+    /// there is made.
+    ///
+    /// Errors: those of the log's open.
     pub fn new(
         open: OpenLetters,
-        opened: Option<Opened>,
+        is_there: bool,
         board: Arc<Board>,
         checkpoint_interval: Duration,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let opened = match is_there.then(&open).transpose() {
+            Err(error) if error.io_error().is_some_and(is_room_missing) => {
+                ::log::warn!("dead letters are not opened: {error}; they are with the next one");
+                None
+            }
+            opened => opened?,
+        };
+        Ok(Self {
             open,
             opened,
             boxes: Vec::new(),
@@ -263,7 +274,7 @@ impl DeadLetters {
             checkpoint_due: Mono::NEVER,
             retry_at: Mono::default(),
             retry_pause: RETRY_MIN,
-        }
+        })
     }
 
     /// Adds an exporter's box. Called before the threads start.
