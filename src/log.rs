@@ -233,8 +233,8 @@ impl Log {
             return Ok(());
         }
         if self.next > self.durable_mark + self.durable_reach && holds(Rule::ReachKept) {
-            // Announcing this would leave the reach of the last checkpoint.
-            self.state.reach = self.geometry.longer_reach(self.state.reach);
+            // Announcing this would leave the reach of the last checkpoint. A try that failed makes it no longer.
+            self.state.reach = self.geometry.longer_reach(self.durable_reach);
             self.checkpoint_as(false)?;
         }
         let Some(writer) = &mut self.writer else {
@@ -429,7 +429,7 @@ impl Log {
         if !is_moved && !self.is_checkpoint_owed {
             return Ok(());
         }
-        self.state.reach = self.geometry.shorter_reach(self.state.reach);
+        self.state.reach = self.geometry.shorter_reach(self.durable_reach);
         self.checkpoint_as(false)
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::checkpoints::{self, Checkpoints};
 use super::edit::ring_of;
 use super::geometry::life_past_unknown;
+use super::open::decide::pass_over_lost;
 use super::open::{LOCK_NAME, Report, files, lock};
 use super::view::{board_named_in, is_locked, settle};
 use super::{BatchBuffer, Ended, Reader, Shared, sources};
@@ -86,7 +87,7 @@ impl Repair {
         let dir = dir.map_err(|error| told(&error))?;
         // Nothing is made where no store is.
         let seen = files::look(&*dir, false, true)?;
-        if seen.is_new() && seen.dead.is_empty() && !seen.checkpoint.is_damaged {
+        if seen.is_new() && seen.dead.is_empty() && seen.checkpoint.bad_slots.is_empty() {
             return Err(told(&"there is no store"));
         }
         let (lock, mut files) = if is_owner {
@@ -150,7 +151,7 @@ impl Repair {
         this.plan.saved = found;
         this.plan_losses(&state, &shared);
         match last {
-            Some(_) => this.plan_checkpoint(&mut state, is_active_there),
+            Some(_) => this.plan_checkpoint(&mut state, is_active_there, report.next),
             None => this.plan_new_checkpoint(&mut state, &shared, board.as_ref(), &report),
         }
         state.ledger.clone_from(shared.ledger().ranges());
@@ -186,7 +187,8 @@ impl Repair {
             let mut checkpoints = Checkpoints::open(&*self.dir).map_err(failed)?;
             checkpoints.found(&self.files.checkpoint);
             // Once for each slot that does not verify, so that all do.
-            for _ in 0..self.files.checkpoint.bad_slots.len().max(1) {
+            let found = &self.files.checkpoint;
+            for _ in 0..found.bad_slots.len().max(found.empty_slots()).max(1) {
                 self.checkpoint.generation += 1;
                 checkpoints.write(&self.checkpoint).map_err(failed)?;
             }
@@ -257,7 +259,7 @@ impl Repair {
     }
 
     /// The checkpoint stays what it is, but for what is found wrong.
-    fn plan_checkpoint(&mut self, state: &mut Checkpoint, is_active_there: bool) {
+    fn plan_checkpoint(&mut self, state: &mut Checkpoint, is_active_there: bool, next: u64) {
         for slot in &self.files.checkpoint.bad_slots {
             self.is_checkpoint_owed = true;
             let byte = u64::from(*slot) * crate::format::SLOT_SIZE as u64;
@@ -274,7 +276,8 @@ impl Repair {
             (state.segment, state.page) = (0, 0);
         }
         // What was found damaged was not closed cleanly: the next open looks at the newest segment itself.
-        state.is_clean &= is_active_there && !self.files.checkpoint.is_damaged;
+        state.is_clean &= is_active_there;
+        pass_over_lost(&self.files, next, state);
     }
 
     /// No checkpoint is left: one is made of what the segments show and of what stands on the board.

@@ -10,6 +10,7 @@ use crate::clock::Stamp;
 use crate::error::{Error, Result};
 use crate::format::{
     Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
+    SLOT_COUNT,
 };
 use crate::rules::{Rule, holds};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
@@ -93,7 +94,9 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
     };
     match open(checkpoints::FILE_NAME) {
         Ok(file) => files.read_checkpoint(&*file)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            files.checkpoint.lost = SLOT_COUNT;
+        }
         Err(error) => return Err(Error::io("open checkpoint", error)),
     }
     let list = dir
@@ -148,7 +151,7 @@ impl Files {
         let newest = self.checkpoint.newest.as_ref();
         self.store = newest.map(|newest| newest.store);
         self.is_clean = newest.is_some_and(|newest| newest.is_clean)
-            && !(self.checkpoint.is_damaged && holds(Rule::CleanNeedsAllSlots));
+            && (self.checkpoint.lost == 0 || !holds(Rule::CleanNeedsAllSlots));
         Ok(())
     }
 

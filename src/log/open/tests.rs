@@ -1,0 +1,86 @@
+//! What an open makes of checkpoints and headers that are lost.
+
+use super::*;
+use crate::storage::Memory;
+
+const STORE: StoreId = StoreId(*b"0123456789abcdef");
+
+fn files_with(lost: u32, last: &Checkpoint) -> Files {
+    let mut files = Files::default();
+    files.checkpoint.newest = Some(last.clone());
+    files.checkpoint.lost = lost;
+    files
+}
+
+fn last() -> Checkpoint {
+    Checkpoint {
+        generation: 9,
+        life: 20,
+        mark: 1000,
+        opened: 500,
+        ring_records: 64,
+        reach: 128,
+        ..Checkpoint::default()
+    }
+}
+
+#[test]
+fn an_open_goes_on_behind_all_that_a_lost_checkpoint_may_have_allowed() {
+    let last = last();
+    let ring = u64::from(last.ring_records);
+    let next = |lost| decide::next_offset(&files_with(lost, &last), &last, last.mark, 64);
+    assert_eq!(next(0), last.mark + last.reach + ring);
+    // Written when the one that is left reached no further, and with twice its reach.
+    let handed_out = last.mark + last.reach + 2 * last.reach + ring;
+    assert!(next(1) >= handed_out);
+    assert_eq!(next(1), next(0) + 4 * ring + 2 * ring);
+    // With two lost it may be that of a run with another ring.
+    assert!(next(2) > next(1) + 64 * (1 << 26));
+}
+
+#[test]
+fn no_life_is_used_again_that_a_lost_checkpoint_may_have_allowed() {
+    let last = last();
+    let life = |lost| decide::last_life(&files_with(lost, &last), &last, 21);
+    assert_eq!(life(0), 20 + 256);
+    assert!(life(1) > 20 + 2 * 256);
+}
+
+/// A checkpoint that a tool writes over what is left says it instead.
+#[test]
+fn what_was_lost_stays_known_when_only_a_cursor_is_moved() {
+    let last = Checkpoint {
+        is_clean: true,
+        ..last()
+    };
+    let mut state = last.clone();
+    decide::pass_over_lost(&files_with(0, &last), 1500, &mut state);
+    assert_eq!(state, last);
+    decide::pass_over_lost(&files_with(1, &last), 1500, &mut state);
+    assert!(!state.is_clean && state.opened == 1500 && state.life > 20 + 2 * 256);
+}
+
+#[test]
+fn a_cursor_that_may_have_been_lost_is_not_taken_for_a_new_one() {
+    let board = Board::new(Memory::private(Board::LEN).unwrap());
+    let clock: Arc<dyn Clock> = Arc::new(crate::clock::System::new());
+    let decided = Decided {
+        next: 700,
+        life: 1,
+        resume: None,
+        is_fresh: false,
+        is_ring_used: false,
+    };
+    let last = Checkpoint {
+        head: 300,
+        ..last()
+    };
+    let cursors = [(Name::try_from("live").unwrap(), true)];
+    let position = |is_of_last| {
+        let found = (&last, is_of_last);
+        let places = places(&cursors, &board, found, &clock, STORE, &decided);
+        places[0].1.position
+    };
+    assert_eq!(position(true), 700);
+    assert_eq!(position(false), 300);
+}
