@@ -295,12 +295,10 @@ impl Files {
         let belongs = |(page, slot): (&[u8], u32)| {
             PageHeader::decode(page).filter(|header| header.slot == slot)
         };
-        let headers = pages.filter_map(belongs);
-        let newest = headers.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
         let store = self.store?;
-        if newest.store != store.tag() {
-            return None;
-        }
+        let headers = pages.filter_map(belongs);
+        let own = headers.filter(|header| header.store == store.tag() && !self.is_copy(header));
+        let newest = own.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
         log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
         self.life_seen = self.life_seen.max(newest.life);
         let newest_checkpoint = self.checkpoint.newest.as_ref();
@@ -319,6 +317,21 @@ impl Files {
             name: newest_checkpoint
                 .map(|checkpoint| checkpoint.name.clone())
                 .unwrap_or_default(),
+        })
+    }
+
+    /// Whether another segment has that page at the same place: no two write with the same base and life.
+    fn is_copy(&self, page: &PageHeader) -> bool {
+        let others = self.segments.iter();
+        let mut others = others.filter(|stored| stored.segment.base == page.base);
+        others.any(|stored| {
+            let Ok(mut bytes) = Buffer::new(PAGE_SIZE) else {
+                return false;
+            };
+            let at = position(page.slot);
+            let len = read_what_can_be_read(&*stored.segment.file, &mut bytes, at);
+            let told = |page: &PageHeader| (page.store, page.base, page.life, page.slot);
+            PageHeader::decode(&bytes[..len]).is_some_and(|other| told(&other) == told(page))
         })
     }
 

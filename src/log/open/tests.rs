@@ -1,9 +1,82 @@
 //! What an open makes of checkpoints and headers that are lost.
 
 use super::*;
-use crate::storage::Memory;
+use crate::clock::Stamp;
+use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader, SegmentHeader};
+use crate::segment::{position, write_headers};
+use crate::storage::{Memory, ram_dir};
 
 const STORE: StoreId = StoreId(*b"0123456789abcdef");
+const PAGES: u32 = 16;
+
+fn stored(dir: &dyn Dir, number: u32) -> Arc<dyn File> {
+    let file = dir.create(&segment::file_name(number)).unwrap();
+    file.preallocate(position(PAGES)).unwrap();
+    file
+}
+
+fn put_header(file: &dyn File, number: u32, base: u64, life: u64) {
+    let header = SegmentHeader {
+        store: STORE,
+        epoch: 1,
+        base,
+        life,
+        number,
+        pages: PAGES,
+        prepared: Stamp::default(),
+        name: Name::default(),
+    };
+    write_headers(file, &header).unwrap();
+}
+
+fn put_page(file: &dyn File, slot: u32, base: u64, life: u64) {
+    let header = PageHeader {
+        store: STORE.tag(),
+        base,
+        life,
+        first: base,
+        slot,
+        start: u16::try_from(PAGE_SIZE).unwrap(),
+        ..PageHeader::default()
+    };
+    let mut page = vec![0; PAGE_SIZE];
+    header.encode(&mut page);
+    file.write_at(&page, position(slot)).unwrap();
+}
+
+/// The numbers, bases and lives of the segments that an open finds.
+fn found(dir: &dyn Dir) -> Vec<(u32, u64, u64)> {
+    let files = files::look(dir, true, false).unwrap();
+    let segments = files.segments.iter().map(|stored| &stored.segment);
+    let told = segments.map(|segment| (segment.number, segment.base, segment.life));
+    told.collect()
+}
+
+/// A page of another segment that came to stand in one without headers does not say what that one is: else
+/// one of the two would take the other's place.
+#[test]
+fn a_header_is_not_made_of_another_segments_page() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES + 3, 100, 7);
+    put_page(&*second, HEADER_COPIES + 3, 100, 7);
+    assert_eq!(found(&*dir), [(1, 100, 7)]);
+    put_page(&*second, HEADER_COPIES, 50, 6);
+    put_page(&*second, HEADER_COPIES + 1, 50, 9);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 50, 6)]);
+}
+
+/// What replaces a segment that held nothing has its base, and a life of its own.
+#[test]
+fn a_header_is_made_of_pages_with_the_base_of_a_segment_that_is_replaced() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES, 100, 7);
+    put_page(&*second, HEADER_COPIES, 100, 8);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 8)]);
+}
 
 fn files_with(lost: u32, last: &Checkpoint) -> Files {
     let mut files = Files::default();
