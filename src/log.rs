@@ -233,7 +233,7 @@ impl Log {
             return Ok(());
         }
         if self.next > self.durable_mark + self.durable_reach && holds(Rule::ReachKept) {
-            // Announcing this would leave the reach of the last checkpoint. A try that failed makes it no longer.
+            // Announcing this would leave the reach of the last checkpoint, which no failed try extends.
             self.state.reach = self.geometry.longer_reach(self.durable_reach);
             self.checkpoint_as(false)?;
         }

@@ -76,7 +76,7 @@ impl Editor {
             left.as_ref(),
             &mut report,
         )?;
-        pass_over_lost(&files, report.next, &mut checkpoint);
+        pass_over_lost(&files, report.next, clock.stamp(), &mut checkpoint);
         let mut this = Self {
             lock,
             dir,

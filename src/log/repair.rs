@@ -20,7 +20,7 @@ use super::open::decide::pass_over_lost;
 use super::open::{LOCK_NAME, Report, files, lock};
 use super::view::{board_named_in, is_locked, settle};
 use super::{BatchBuffer, Ended, Reader, Shared, sources};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::counters::{Board, CURSORS_MAX};
 use crate::error::{Code, Error, Result};
 use crate::format::{
@@ -151,8 +151,14 @@ impl Repair {
         this.plan.saved = found;
         this.plan_losses(&state, &shared);
         match last {
-            Some(_) => this.plan_checkpoint(&mut state, is_active_there, report.next),
-            None => this.plan_new_checkpoint(&mut state, &shared, board.as_ref(), &report),
+            Some(_) => {
+                this.plan_checkpoint(&mut state, is_active_there);
+                pass_over_lost(&this.files, report.next, clock.stamp(), &mut state);
+            }
+            None => {
+                let now = clock.stamp();
+                this.plan_new_checkpoint(&mut state, &shared, board.as_ref(), (report.next, now));
+            }
         }
         state.ledger.clone_from(shared.ledger().ranges());
         this.checkpoint = state;
@@ -259,7 +265,7 @@ impl Repair {
     }
 
     /// The checkpoint stays what it is, but for what is found wrong.
-    fn plan_checkpoint(&mut self, state: &mut Checkpoint, is_active_there: bool, next: u64) {
+    fn plan_checkpoint(&mut self, state: &mut Checkpoint, is_active_there: bool) {
         for slot in &self.files.checkpoint.bad_slots {
             self.is_checkpoint_owed = true;
             let byte = u64::from(*slot) * crate::format::SLOT_SIZE as u64;
@@ -277,7 +283,6 @@ impl Repair {
         }
         // What was found damaged was not closed cleanly: the next open looks at the newest segment itself.
         state.is_clean &= is_active_there;
-        pass_over_lost(&self.files, next, state);
     }
 
     /// No checkpoint is left: one is made of what the segments show and of what stands on the board.
@@ -286,10 +291,10 @@ impl Repair {
         state: &mut Checkpoint,
         shared: &Shared,
         board: Option<&Board>,
-        report: &Report,
+        (next, now): (u64, Stamp),
     ) {
         self.is_checkpoint_owed = true;
-        let (head, next) = (shared.head(), report.next.max(shared.head()));
+        let (head, next) = (shared.head(), next.max(shared.head()));
         self.plan.steps.push(format!(
             "checkpoint: write it anew: no slot verifies; the store begins at {head} and goes on at {next}"
         ));
@@ -299,7 +304,7 @@ impl Repair {
         *state = Checkpoint {
             store: shared.store,
             epoch: shared.epoch,
-            life: life_past_unknown(lives.max().unwrap_or(0).max(self.files.life_seen)),
+            life: life_past_unknown(lives.max().unwrap_or(0).max(self.files.life_seen), now),
             mark: next,
             opened: next,
             head,

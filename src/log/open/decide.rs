@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Report;
 use super::files::{Files, StoredSegment};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
@@ -240,7 +240,7 @@ pub(in crate::log) fn decide(
             false => (scanned.evidence.end_slot - 1).max(HEADER_COPIES),
         });
     let seen = life.max(of(Rule::LifeAbovePages, scanned.evidence.life));
-    let life = last_life(files, last, seen);
+    let life = last_life(files, last, seen, clock.stamp());
     Ok(Decided {
         next,
         life,
@@ -298,7 +298,7 @@ pub(super) fn next_offset(
 
 /// What a checkpoint has to say that is written before an engine opens the store, where the newest one may
 /// be lost: behind it that shows no more.
-pub(in crate::log) fn pass_over_lost(files: &Files, next: u64, state: &mut Checkpoint) {
+pub(in crate::log) fn pass_over_lost(files: &Files, next: u64, now: Stamp, state: &mut Checkpoint) {
     if files.checkpoint.lost == 0 {
         return;
     }
@@ -306,17 +306,17 @@ pub(in crate::log) fn pass_over_lost(files: &Files, next: u64, state: &mut Check
     let seen = lives.max().unwrap_or(0).max(files.life_seen);
     state.is_clean = false;
     state.opened = state.opened.max(next);
-    state.life = life_past_unknown(state.life.max(seen));
+    state.life = life_past_unknown(state.life.max(seen), now);
 }
 
 /// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
 /// that were begun after the last checkpoint may be lost, and no life is used again.
-pub(super) fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
+pub(super) fn last_life(files: &Files, last: &Checkpoint, seen: u64, now: Stamp) -> u64 {
     if files.is_new() || !holds(Rule::LivesSkipped) {
         return seen;
     }
     if last.generation == 0 || files.checkpoint.lost > 0 {
-        return life_past_unknown(seen);
+        return life_past_unknown(seen, now);
     }
     match holds(Rule::LifeAboveCheckpoint) {
         true => seen.max(last.life + LIVES_MAX),

@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place};
 use crate::format::{Checkpoint, StoreId};
 
-/// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured. Where the
-/// checkpoint of a run may be lost, one that it does not have is not new for certain: it starts at the oldest.
+/// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured. One that
+/// no checkpoint has is not new for certain where that of a run may be lost: it starts at the oldest.
 pub(super) fn places(
     cursors: &[(Name<CURSOR_NAME_MAX>, bool)],
     board: &Board,

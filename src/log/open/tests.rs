@@ -114,7 +114,10 @@ fn an_open_goes_on_behind_all_that_a_lost_checkpoint_may_have_allowed() {
 #[test]
 fn no_life_is_used_again_that_a_lost_checkpoint_may_have_allowed() {
     let last = last();
-    let life = |lost| decide::last_life(&files_with(lost, &last), &last, 21);
+    let life = |lost| {
+        let files = files_with(lost, &last);
+        decide::last_life(&files, &last, 21, Stamp::default())
+    };
     assert_eq!(life(0), 20 + 256);
     assert!(life(1) > 20 + 2 * 256);
 }
@@ -127,9 +130,10 @@ fn what_was_lost_stays_known_when_only_a_cursor_is_moved() {
         ..last()
     };
     let mut state = last.clone();
-    decide::pass_over_lost(&files_with(0, &last), 1500, &mut state);
+    let now = Stamp::default();
+    decide::pass_over_lost(&files_with(0, &last), 1500, now, &mut state);
     assert_eq!(state, last);
-    decide::pass_over_lost(&files_with(1, &last), 1500, &mut state);
+    decide::pass_over_lost(&files_with(1, &last), 1500, now, &mut state);
     assert!(!state.is_clean && state.opened == 1500 && state.life > 20 + 2 * 256);
 }
 
