@@ -135,8 +135,6 @@ fn lives_that_once_failed_do_not_any_more() {
         (100_033, Kind::Honest),
         (100_189, Kind::SharedRing),
         (300_052, Kind::Damaged),
-        (50_000_896, Kind::Honest),
-        (50_000_949, Kind::SharedRing),
     ] {
         assert_eq!(life(seed, kind, Control::None).lives, 1);
     }
@@ -149,6 +147,8 @@ fn lives_that_once_failed_do_not_any_more() {
         (178, Kind::Damaged),
         (167, Kind::Damaged),
         (30_000_003, Kind::Damaged),
+        (50_000_896, Kind::Honest),
+        (50_000_949, Kind::SharedRing),
     ] {
         assert_eq!(wide_life(seed, kind, Control::None).lives, 1);
     }
