@@ -42,5 +42,9 @@ pub use record::{Record, RecordView, Source};
 #[cfg(feature = "cli")]
 pub mod input;
 
+#[cfg(feature = "ffi")]
+#[allow(unsafe_code)]
+pub mod ffi;
+
 #[cfg(feature = "cli")]
 pub mod cli;
