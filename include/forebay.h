@@ -936,7 +936,7 @@ forebay_result forebay_answer_link(forebay_answer *answer,
  *
  * `name` is UTF-8, up to its first NUL. `*stream` is to be given to `forebay_stream_free`; it may outlive the
  * engine, and may be used by any number of threads at once. Each call gives another handle; at most
- * 2048 are there at once (FOREBAY_ERR_FULL). Allocates nothing that grows. Does not block. Any thread.
+ * 2048 are there at once (FOREBAY_ERR_FULL). Does not block. Any thread.
  */
 forebay_result forebay_stream_get(const forebay_engine *engine,
                                   const char *name,

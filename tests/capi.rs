@@ -107,6 +107,44 @@ fn declared(header: &str) -> BTreeSet<String> {
     names
 }
 
+/// The list of native libraries is one: of the page, of the pkg-config file, and of what was linked here.
+#[test]
+fn the_native_libraries_are_as_written() {
+    let list = NATIVE.join(" ");
+    for page in ["docs/c.md", "docs/c/forebay.pc.in"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        assert!(text.contains(&list), "{page}: {list}");
+    }
+}
+
+/// The example, as a host's project would build it.
+#[test]
+fn make_and_cmake_build_the_example() {
+    let scratch = Scratch::new("capi-projects");
+    let docs = root().join("docs");
+    let dir = scratch.join("docs");
+    run(Command::new("cp").arg("-r").arg(&docs).arg(&dir));
+    let prefix = library().to_str().unwrap();
+    run(Command::new("make")
+        .arg("-C")
+        .arg(dir.join("c"))
+        .arg(format!("PREFIX={prefix}"))
+        .arg("CFLAGS=-Wall -Wextra -Werror -pedantic"));
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(dir.join("c"))
+        .arg("-B")
+        .arg(scratch.join("build"))
+        .arg(format!("-DCMAKE_PREFIX_PATH={prefix}")));
+    run(Command::new("cmake")
+        .arg("--build")
+        .arg(scratch.join("build")));
+    for program in [dir.join("c/firmware"), scratch.join("build/firmware")] {
+        let said = run(Command::new(program).arg(&scratch.0).arg("0"));
+        assert!(said.starts_with("0 appends, 0 refused"), "{said}");
+    }
+}
+
 /// No program is forgotten.
 #[test]
 fn the_programs_are_those_of_the_directory() {
@@ -219,7 +257,12 @@ fn programs_run_as_cpp17() {
 
 #[test]
 fn programs_run_under_the_address_sanitizer() {
-    let compiler = ["cc", "-std=c99", "-fsanitize=address,undefined", "-fno-sanitize-recover"];
+    let compiler = [
+        "cc",
+        "-std=c99",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover",
+    ];
     run_all("asan", &compiler, &[], &[]);
 }
 
@@ -254,7 +297,9 @@ fn append_makes_no_call_but_to_wake_a_sleeping_syncer() {
     let paths = entries.map(|entry| entry.unwrap().path());
     let traces = paths.filter(|path| path.to_str().unwrap().contains("/trace."));
     let texts = traces.map(|path| std::fs::read_to_string(path).unwrap());
-    let main = texts.into_iter().find(|text| text.contains("/forebay-mark-end"));
+    let main = texts
+        .into_iter()
+        .find(|text| text.contains("/forebay-mark-end"));
     let main = main.expect("the marks are in a trace");
     let calls = main
         .lines()

@@ -56,7 +56,8 @@ impl<T, const N: usize> Table<T, N> {
         assert!(N <= 1 << SLOT_BITS && kind > 0 && kind < 1 << KIND_BITS);
         let slots = [const {
             Slot {
-                state: AtomicU64::new(VACANT),
+                // The first generation is not 0: no handle is a small number.
+                state: AtomicU64::new(GENERATION | VACANT),
                 value: UnsafeCell::new(None),
             }
         }; N];

@@ -72,7 +72,7 @@ impl Sized32 for forebay_record {
 type Properties<'a> = [(&'a str, &'a [u8]); PROPERTIES_MAX];
 
 impl forebay_record {
-    /// Adds the properties to `all`, behind the `start` that are there, and returns how many there are then.
+    /// Hands its properties to `put`, one by one.
     ///
     /// # Safety
     /// Its pointers point to what their lengths say while `'a` lasts.
@@ -140,7 +140,7 @@ fn lease(stream: *const forebay_stream) -> Result<Lease<'static, Stream>> {
 ///
 /// `name` is UTF-8, up to its first NUL. `*stream` is to be given to `forebay_stream_free`; it may outlive the
 /// engine, and may be used by any number of threads at once. Each call gives another handle; at most
-/// 2048 are there at once (FOREBAY_ERR_FULL). Allocates nothing that grows. Does not block. Any thread.
+/// 2048 are there at once (FOREBAY_ERR_FULL). Does not block. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn forebay_stream_get(
     engine: *const forebay_engine,

@@ -10,7 +10,7 @@ int main(int count, char **arguments) {
     forebay_stream *stream = stream_of(engine, "telemetry");
     static forebay_record records[COUNT];
     static forebay_property properties[COUNT];
-    static forebay_record many[10001];
+    static forebay_record many[20000];
     static char payloads[COUNT][16];
     for (int n = 0; n < COUNT; n++) {
         snprintf(payloads[n], sizeof payloads[n], "record %d", n);
@@ -39,7 +39,7 @@ int main(int count, char **arguments) {
     CHECK(forebay_stream_append_batch(stream, records, COUNT, &first) == FOREBAY_ERR_INVALID_ARG);
     CHECK(says("record 199") && first == 77);
     CHECK(stats_of(stream).next_offset == 2 * COUNT);
-    CHECK(forebay_stream_append_batch(stream, many, 10001, &first) == FOREBAY_ERR_INVALID_ARG);
+    CHECK(forebay_stream_append_batch(stream, many, 20000, &first) == FOREBAY_ERR_INVALID_ARG);
     CHECK(says("maxBufferedRecords"));
     DONE(forebay_stream_append_batch(stream, NULL, 0, &first));
     CHECK(first == 2 * COUNT);

@@ -65,7 +65,8 @@ static void corrupt(const char *dir) {
     DONE(forebay_close(engine, LIMIT_MS));
     char path[1024];
     CHECK(snprintf(path, sizeof path, "%s/data/torn", dir) < (int)sizeof path);
-    CHECK(damage(path) == 3);
+    /* A record may stand in more than one place. */
+    CHECK(damage(path) >= 3);
     engine = NULL;
     CHECK(try_open(dir, strict, &engine) == FOREBAY_ERR_CORRUPT && engine == NULL);
 }
