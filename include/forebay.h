@@ -319,8 +319,8 @@ typedef struct forebay_engine forebay_engine;
 typedef struct forebay_stream forebay_stream;
 
 /**
- * Is told a line: its `forebay_log_level`, which part says it, and the text. Both end with a NUL and are good
- * as long as the callback runs.
+ * Is told a line: its `forebay_log_level`, which part says it, and the text. Both end with a NUL and are
+ * good as long as the callback runs.
  *
  * It runs in any thread that calls the library and in those of engines, in several at once. It returns:
  * neither an exception nor `longjmp` leaves it. It may call everything but `forebay_close`.
@@ -832,8 +832,8 @@ forebay_result forebay_open(const char *config,
  *
  * Blocks for at most `timeout_ms`. After FOREBAY_OK the handle is gone, and no callback of this engine
  * runs any more. After FOREBAY_ERR_TIMEOUT, when a sink or the medium did not answer in time, the
- * engine takes nothing more and the handle is still good: close it again, or leave it. What is stored and not
- * delivered stays stored. Handles of its streams outlive it: they refuse, and are still to be freed.
+ * engine takes nothing more and the handle is still good: close it again, or leave it. What is stored and
+ * not delivered stays stored. Handles of its streams outlive it: they refuse, and are still to be freed.
  *
  * In a process that was forked from the one that opened the engine: FOREBAY_ERR_CLOSED, the handle is gone
  * there, and the engine goes on in the parent. Null is FOREBAY_OK. From a callback it is refused with
@@ -846,8 +846,8 @@ forebay_result forebay_close(forebay_engine *engine,
  * Copies the text of this thread's last error into `buffer`, cut to `capacity` bytes with its NUL.
  *
  * `*len` is its whole length without the NUL, so that null with 0 asks for it. The text is that of the
- * last function that failed in this thread; success does not change it. At most 511 bytes are kept. `len` may be
- * null. Neither blocks nor allocates. Any thread.
+ * last function that failed in this thread; success does not change it. At most 511 bytes are kept. `len`
+ * may be null. Neither blocks nor allocates. Any thread.
  */
 forebay_result forebay_last_error(char *buffer,
                                   size_t capacity,
@@ -880,8 +880,8 @@ forebay_result forebay_set_log_callback(int32_t level,
 /**
  * Sets who is told the events of engines that are opened later; null: nobody.
  *
- * `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile are
- * closed. Each engine has a thread more then. Does not block. Any thread.
+ * `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile
+ * are closed. Each engine has a thread more then. Does not block. Any thread.
  */
 forebay_result forebay_set_event_callback(forebay_event_callback callback,
                                           void *context);
@@ -889,8 +889,8 @@ forebay_result forebay_set_event_callback(forebay_event_callback callback,
 /**
  * Makes a function the sink of type `callback` and this `id`, for engines that are opened later.
  *
- * `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile are
- * closed. Any number of streams may have a sink of the same id: the batch names its stream. Null for
+ * `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile
+ * are closed. Any number of streams may have a sink of the same id: the batch names its stream. Null for
  * `callback` takes the id away again. `options` may be null, and are copied. Any thread.
  */
 forebay_result forebay_set_sink_callback(const char *id,
@@ -934,8 +934,8 @@ forebay_result forebay_answer_link(forebay_answer *answer,
 /**
  * Gives a handle of the stream of that name.
  *
- * `name` is UTF-8, up to its first NUL. `*stream` is to be given to `forebay_stream_free`; it may outlive the
- * engine, and may be used by any number of threads at once. Each call gives another handle; at most
+ * `name` is UTF-8, up to its first NUL. `*stream` is to be given to `forebay_stream_free`; it may outlive
+ * the engine, and may be used by any number of threads at once. Each call gives another handle; at most
  * 2048 are there at once (FOREBAY_ERR_FULL). Does not block. Any thread.
  */
 forebay_result forebay_stream_get(const forebay_engine *engine,
@@ -960,8 +960,8 @@ forebay_result forebay_stream_free(forebay_stream *stream);
  *
  * FOREBAY_ERR_FULL: no room, nothing was taken. FOREBAY_ERR_TIMEOUT: no room in time, or, with `always`,
  * not durable in time; the text tells which. FOREBAY_ERR_INVALID_ARG, FOREBAY_ERR_CLOSED,
- * FOREBAY_ERR_PANIC; FOREBAY_ERR_IO with `always`. Any thread, any number at once; from a sink's callback only
- * where it does not wait for room.
+ * FOREBAY_ERR_PANIC; FOREBAY_ERR_IO with `always`. Any thread, any number at once; from a sink's callback
+ * only where it does not wait for room.
  */
 forebay_result forebay_stream_append(const forebay_stream *stream,
                                      const void *key,

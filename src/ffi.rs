@@ -175,8 +175,8 @@ pub unsafe extern "C" fn forebay_open(
 ///
 /// Blocks for at most `timeout_ms`. After FOREBAY_OK the handle is gone, and no callback of this engine
 /// runs any more. After FOREBAY_ERR_TIMEOUT, when a sink or the medium did not answer in time, the
-/// engine takes nothing more and the handle is still good: close it again, or leave it. What is stored and not
-/// delivered stays stored. Handles of its streams outlive it: they refuse, and are still to be freed.
+/// engine takes nothing more and the handle is still good: close it again, or leave it. What is stored and
+/// not delivered stays stored. Handles of its streams outlive it: they refuse, and are still to be freed.
 ///
 /// In a process that was forked from the one that opened the engine: FOREBAY_ERR_CLOSED, the handle is gone
 /// there, and the engine goes on in the parent. Null is FOREBAY_OK. From a callback it is refused with
@@ -205,8 +205,8 @@ pub extern "C" fn forebay_close(engine: *mut forebay_engine, timeout_ms: u32) ->
 /// Copies the text of this thread's last error into `buffer`, cut to `capacity` bytes with its NUL.
 ///
 /// `*len` is its whole length without the NUL, so that null with 0 asks for it. The text is that of the
-/// last function that failed in this thread; success does not change it. At most 511 bytes are kept. `len` may be
-/// null. Neither blocks nor allocates. Any thread.
+/// last function that failed in this thread; success does not change it. At most 511 bytes are kept. `len`
+/// may be null. Neither blocks nor allocates. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn forebay_last_error(
     buffer: *mut c_char,

@@ -52,8 +52,8 @@ pub enum forebay_log_level {
     FOREBAY_LOG_TRACE = 5,
 }
 
-/// Is told a line: its `forebay_log_level`, which part says it, and the text. Both end with a NUL and are good
-/// as long as the callback runs.
+/// Is told a line: its `forebay_log_level`, which part says it, and the text. Both end with a NUL and are
+/// good as long as the callback runs.
 ///
 /// It runs in any thread that calls the library and in those of engines, in several at once. It returns:
 /// neither an exception nor `longjmp` leaves it. It may call everything but `forebay_close`.
@@ -96,7 +96,7 @@ impl Log for Logger {
         let target = terminated(record.target());
         let text = terminated(&record.args().to_string());
         let level = record.level() as i32;
-        // SAFETY: who set it promised that it may be called so, in any thread; the texts live until it returns.
+        // SAFETY: who set it promised that it may be called so, in any thread; the texts live as long.
         inside(|| unsafe {
             (teller.call)(teller.context.0, level, target.as_ptr(), text.as_ptr());
         });
@@ -227,8 +227,8 @@ pub type forebay_event_callback =
 
 /// Sets who is told the events of engines that are opened later; null: nobody.
 ///
-/// `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile are
-/// closed. Each engine has a thread more then. Does not block. Any thread.
+/// `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile
+/// are closed. Each engine has a thread more then. Does not block. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn forebay_set_event_callback(
     callback: forebay_event_callback,
@@ -280,7 +280,7 @@ fn tell(teller: Teller<TellEvent>, event: &Event) {
         stream: stream.as_ptr(),
         sink: sink.as_ref().map_or(ptr::null(), |sink| sink.as_ptr()),
     };
-    // SAFETY: who set it promised that it may be called so, in a thread of the engine, until that is closed; the
-    // event lives until it returns.
+    // SAFETY: who set it promised that it may be called so, in a thread of the engine, until that is closed;
+    // the event lives until it returns.
     inside(|| unsafe { (teller.call)(teller.context.0, &raw const given) });
 }

@@ -153,7 +153,7 @@ pub unsafe fn check_size<T: Sized32>(pointer: *const T) -> Result<()> {
     if pointer.is_null() || !pointer.is_aligned() {
         return invalid(T::WRONG_SIZE);
     }
-    // SAFETY: a `repr(C)` struct of `Sized32` begins with its size, which has the alignment of the pointer at most.
+    // SAFETY: a `repr(C)` struct of `Sized32` begins with its size, a `u32`, which the caller has written.
     let size = unsafe { pointer.cast::<u32>().read() };
     match usize::try_from(size) == Ok(size_of::<T>()) {
         true => Ok(()),

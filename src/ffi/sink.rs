@@ -168,8 +168,8 @@ thread_local! {
 
 /// Makes a function the sink of type `callback` and this `id`, for engines that are opened later.
 ///
-/// `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile are
-/// closed. Any number of streams may have a sink of the same id: the batch names its stream. Null for
+/// `context` goes to the callback as it is. Both must stay good until all engines that were opened meanwhile
+/// are closed. Any number of streams may have a sink of the same id: the batch names its stream. Null for
 /// `callback` takes the id away again. `options` may be null, and are copied. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn forebay_set_sink_callback(
@@ -381,8 +381,8 @@ impl BlockingSink for Callback {
         let outer = CURRENT.replace((handle, erased, batch.len()));
         inside(|| {
             let answer = ptr::without_provenance_mut(handle);
-            // SAFETY: who registered it promised that it may be called so, in this thread, until the engine is
-            // closed; batch and records live until it returns.
+            // SAFETY: who registered it promised that it may be called so, in this thread, until the engine
+            // is closed; batch and records live until it returns.
             unsafe { (self.registered.call)(self.registered.context.0, &raw const given, answer) };
         });
         CURRENT.set(outer);

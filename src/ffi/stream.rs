@@ -138,8 +138,8 @@ fn lease(stream: *const forebay_stream) -> Result<Lease<'static, Stream>> {
 
 /// Gives a handle of the stream of that name.
 ///
-/// `name` is UTF-8, up to its first NUL. `*stream` is to be given to `forebay_stream_free`; it may outlive the
-/// engine, and may be used by any number of threads at once. Each call gives another handle; at most
+/// `name` is UTF-8, up to its first NUL. `*stream` is to be given to `forebay_stream_free`; it may outlive
+/// the engine, and may be used by any number of threads at once. Each call gives another handle; at most
 /// 2048 are there at once (FOREBAY_ERR_FULL). Does not block. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn forebay_stream_get(
@@ -185,8 +185,8 @@ pub extern "C" fn forebay_stream_free(stream: *mut forebay_stream) -> forebay_re
 ///
 /// FOREBAY_ERR_FULL: no room, nothing was taken. FOREBAY_ERR_TIMEOUT: no room in time, or, with `always`,
 /// not durable in time; the text tells which. FOREBAY_ERR_INVALID_ARG, FOREBAY_ERR_CLOSED,
-/// FOREBAY_ERR_PANIC; FOREBAY_ERR_IO with `always`. Any thread, any number at once; from a sink's callback only
-/// where it does not wait for room.
+/// FOREBAY_ERR_PANIC; FOREBAY_ERR_IO with `always`. Any thread, any number at once; from a sink's callback
+/// only where it does not wait for room.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn forebay_stream_append(
     stream: *const forebay_stream,

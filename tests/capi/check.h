@@ -5,6 +5,8 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
+/* Directories are read on 32 bits, too. */
+#define _FILE_OFFSET_BITS 64
 
 #include <forebay.h>
 #include <stdio.h>
