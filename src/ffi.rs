@@ -60,7 +60,7 @@ pub use stream::{
 /// The most engines that are open at once.
 const ENGINES_MAX: usize = 64;
 
-static ENGINES: Table<Engine, ENGINES_MAX> = Table::new(1);
+static ENGINES: Table<Box<Engine>, 1, ENGINES_MAX> = Table::new();
 
 /// What every function returns. The numbers are never reused.
 #[repr(i32)]
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn forebay_open(
         let config = sink::with_callbacks(Config::from_json(text)?);
         let opened = Engine::open(&config)?;
         callbacks::forward_events(&opened)?;
-        let Some(handle) = ENGINES.insert(opened) else {
+        let Some(handle) = ENGINES.insert(Box::new(opened)) else {
             return Err(Error::refused(Code::Full, "open: 64 engines are open"));
         };
         // SAFETY: C promises room for a handle; null and unaligned ones were refused.

@@ -32,9 +32,9 @@ const LIVE: u64 = 2 << 30;
 const DYING: u64 = 3 << 30;
 const GENERATION: u64 = 1 << 32;
 
-/// Up to `N` values.
-pub struct Table<T, const N: usize> {
-    kind: usize,
+/// Up to `N` values. Handles of one `KIND` are none of another. An empty one is all zeros, and takes no
+/// room in a binary.
+pub struct Table<T, const KIND: usize, const N: usize> {
     slots: [Slot<T>; N],
 }
 
@@ -50,18 +50,17 @@ unsafe impl<T: Send + Sync> Sync for Slot<T> {}
 /// A value that is not gone as long as this is there.
 pub struct Lease<'a, T>(&'a Slot<T>);
 
-impl<T, const N: usize> Table<T, N> {
-    /// An empty one. Its handles have this `kind`.
-    pub const fn new(kind: usize) -> Self {
-        assert!(N <= 1 << SLOT_BITS && kind > 0 && kind < 1 << KIND_BITS);
+impl<T, const KIND: usize, const N: usize> Table<T, KIND, N> {
+    /// An empty one.
+    pub const fn new() -> Self {
+        assert!(N <= 1 << SLOT_BITS && KIND > 0 && KIND < 1 << KIND_BITS);
         let slots = [const {
             Slot {
-                // The first generation is not 0: no handle is a small number.
-                state: AtomicU64::new(GENERATION | VACANT),
+                state: AtomicU64::new(VACANT),
                 value: UnsafeCell::new(None),
             }
         }; N];
-        Self { kind, slots }
+        Self { slots }
     }
 
     /// Keeps a value and returns its handle; drops it and returns `None` when there is no room.
@@ -85,22 +84,23 @@ impl<T, const N: usize> Table<T, N> {
             unsafe { *slot.value.get() = Some(value) };
             // Release: who finds it live finds the value.
             slot.state.store(state | LIVE, Ordering::Release);
-            return Some(self.handle(index, state));
+            return Some(Self::handle(index, state));
         }
         None
     }
 
-    fn handle(&self, index: usize, state: u64) -> usize {
-        // Cut to the bits of a handle, which fit 32.
-        let generation = (state / GENERATION) as usize & ((1 << GENERATION_BITS) - 1);
-        (generation << SLOT_BITS | index) << KIND_BITS | self.kind
+    #[allow(clippy::cast_possible_truncation)] // cut to less
+    fn handle(index: usize, state: u64) -> usize {
+        // The first one is 1: no handle is a small number. Cut to the bits of a handle, which fit 32.
+        let generation = (state / GENERATION + 1) as usize & ((1 << GENERATION_BITS) - 1);
+        (generation << SLOT_BITS | index) << KIND_BITS | KIND
     }
 
     /// The slot of a handle, if it is one of this table.
     #[inline]
     fn slot(&self, handle: usize) -> Option<(usize, &Slot<T>)> {
         let index = handle >> KIND_BITS & ((1 << SLOT_BITS) - 1);
-        let is_ours = handle & ((1 << KIND_BITS) - 1) == self.kind;
+        let is_ours = handle & ((1 << KIND_BITS) - 1) == KIND;
         self.slots
             .get(index)
             .filter(|_| is_ours)
@@ -114,7 +114,7 @@ impl<T, const N: usize> Table<T, N> {
         let mut state = slot.state.load(Ordering::Relaxed);
         loop {
             let is_live = state & PHASE == LIVE && state & USERS < USERS;
-            if !is_live || self.handle(index, state) != handle {
+            if !is_live || Self::handle(index, state) != handle {
                 return None;
             }
             let next = (state & !PHASE | phase) + 1;
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_handle_that_is_none_is_refused() {
-        static TABLE: Table<u32, 4> = Table::new(2);
+        static TABLE: Table<u32, 2, 4> = Table::new();
         let handle = TABLE.insert(7).unwrap();
         assert_eq!(*TABLE.lease(handle).unwrap(), 7);
         for wrong in [
@@ -210,7 +210,7 @@ mod tests {
     /// Whoever uses a value while it is removed keeps it until he is done.
     #[test]
     fn the_last_user_drops_the_value() {
-        let table: Table<Arc<()>, 1> = Table::new(1);
+        let table: Table<Arc<()>, 1, 1> = Table::new();
         let value = Arc::new(());
         let handle = table.insert(Arc::clone(&value)).unwrap();
         let user = table.lease(handle).unwrap();
@@ -235,7 +235,7 @@ mod tests {
             }
         }
         let rounds = if cfg!(miri) { 20 } else { 2000 };
-        let table: Table<Counted, 2> = Table::new(1);
+        let table: Table<Counted, 1, 2> = Table::new();
         let newest = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {

@@ -174,7 +174,7 @@ fn chars<const LEN: usize>(text: &str) -> [c_char; LEN] {
 }
 
 impl forebay_stats {
-    pub fn of(stats: &Stats) -> Self {
+    pub(super) fn of(stats: &Stats) -> Self {
         Self {
             size: size_of_u32::<Self>(),
             health: number_of(stats.health),
@@ -218,7 +218,7 @@ impl forebay_stats {
 }
 
 impl forebay_sink_stats {
-    pub fn of(sink: &SinkStats) -> Self {
+    pub(super) fn of(sink: &SinkStats) -> Self {
         Self {
             size: size_of_u32::<Self>(),
             health: number_of(sink.health),

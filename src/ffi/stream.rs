@@ -15,7 +15,7 @@ use crate::record::{PROPERTIES_MAX, Record, Source};
 /// The most handles of streams at once.
 const STREAMS_MAX: usize = 2048;
 
-static STREAMS: Table<Stream, STREAMS_MAX> = Table::new(2);
+static STREAMS: Table<Stream, 2, STREAMS_MAX> = Table::new();
 
 /// A handle of a stream. Not a pointer to anything: a number that is checked by each call.
 pub struct forebay_stream(());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::source::{Named, Source, is_word, words};
 
-/// The modules in the order of `lib.rs`: each uses only those above it. `ffi` comes with the C API.
+/// The modules in the order of `lib.rs`: each uses only those above it.
 pub const MODULES: [&str; 19] = [
     "error",
     "clock",
@@ -27,7 +27,7 @@ pub const MODULES: [&str; 19] = [
     "cli",
 ];
 
-/// Where `unsafe` may stand.
+/// Where `unsafe` may stand: maps and system calls, memory that threads share, and pointers of C.
 pub const UNSAFE_MODULES: [&str; 3] = ["storage", "ring", "ffi"];
 
 /// Files whose path begins so, and why they may.
