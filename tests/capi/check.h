@@ -5,8 +5,10 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
-/* Directories are read on 32 bits, too. */
+#ifndef __LP64__
+/* Without it, 32 bits cannot read every directory. */
 #define _FILE_OFFSET_BITS 64
+#endif
 
 #include <forebay.h>
 #include <stdio.h>
