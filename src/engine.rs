@@ -237,8 +237,8 @@ impl Engine {
 
     /// Calls `to` with each event, in a thread of its own, until the engine is closed.
     ///
-    /// What [`events`](Self::events) receives is not told here. `to` may block: then events wait, and are lost
-    /// when there are more than [`EVENTS_MAX`]. It must not close the engine.
+    /// What [`events`](Self::events) receives is not told here. `to` may block: then events wait, and are
+    /// lost when there are more than [`EVENTS_MAX`]. It must not close the engine.
     pub fn forward_events(&self, to: impl FnMut(&Event) + Send + 'static) -> Result<()> {
         let (stop, stopped) = bounded(0);
         let events = self.events.clone();
