@@ -1,7 +1,7 @@
 //! The segment that the next roll will use: made in small steps, or kept when it was freed.
 
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use crate::format::{PAGE_SIZE, PAGES_MIN};
 use crate::segment::{self, Segment};
@@ -18,8 +18,7 @@ pub const RESERVED_PREFIX: &str = "reserve-";
 /// So many bytes of what is reserved are written between two syncs: a sync of the log waits for no more.
 pub const RESERVE_SYNC_SIZE: u64 = 1 << 20;
 
-/// Made at the first use: as a constant it would be a quarter of a megabyte of every binary.
-static ZEROS: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; STEP_SIZE].into());
+static ZEROS: [u8; STEP_SIZE] = [0; STEP_SIZE];
 
 /// A file for a segment.
 ///

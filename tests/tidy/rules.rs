@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::source::{Named, Source, is_word, words};
 
-/// The modules in the order of `lib.rs`: each uses only those above it.
+/// The modules in the order of `lib.rs`: each uses only those above it. `ffi` comes with the C API.
 pub const MODULES: [&str; 19] = [
     "error",
     "clock",
