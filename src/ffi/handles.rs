@@ -242,7 +242,8 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..rounds * 4 {
                         if let Some(value) = table.lease(newest.load(Ordering::Relaxed)) {
-                            assert_eq!(value.0, value.1);
+                            let Counted(first, second) = &*value;
+                            assert_eq!(first, second);
                         }
                     }
                 });
