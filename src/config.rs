@@ -42,6 +42,9 @@ const DATA_DIR: &str = "/var/lib/forebay";
 /// The longest wait that can be configured, in milliseconds: a day.
 const MILLIS_MAX: u64 = 86_400_000;
 
+/// Where the sinks of an id come from, one for each that asks.
+type Custom = Box<dyn FnMut() -> Option<Box<dyn Sink>> + Send>;
+
 /// A checked configuration.
 pub struct Config {
     /// The streams.
@@ -57,7 +60,7 @@ pub struct Config {
     /// The document, if it has `inputs`, which only the binary understands.
     inputs: Option<String>,
     /// Sinks of the host, until the engine takes them.
-    custom: Mutex<BTreeMap<String, Box<dyn Sink>>>,
+    custom: Mutex<BTreeMap<String, Custom>>,
     warnings: Vec<String>,
 }
 
@@ -175,10 +178,24 @@ impl Config {
         object.finish()
     }
 
-    /// Gives the `callback` sinks of that id somewhere to deliver to.
+    /// Gives the `callback` sink of that id somewhere to deliver to.
     #[must_use]
     pub fn with_sink(self, id: &str, sink: impl Sink + 'static) -> Self {
-        self.custom.lock().insert(id.to_owned(), Box::new(sink));
+        let mut sink: Option<Box<dyn Sink>> = Some(Box::new(sink));
+        let custom = move || sink.take();
+        self.custom.lock().insert(id.to_owned(), Box::new(custom));
+        self
+    }
+
+    /// Gives each `callback` sink of that id one of its own.
+    #[must_use]
+    pub fn with_sinks<S: Sink + 'static>(
+        self,
+        id: &str,
+        make: impl Fn() -> S + Send + 'static,
+    ) -> Self {
+        let custom = move || Some(Box::new(make()) as Box<dyn Sink>);
+        self.custom.lock().insert(id.to_owned(), Box::new(custom));
         self
     }
 
@@ -263,7 +280,7 @@ impl Config {
 
     /// The host's sink of that id. An engine takes it when it opens.
     pub(crate) fn take_custom(&self, id: &str) -> Option<Box<dyn Sink>> {
-        self.custom.lock().remove(id)
+        self.custom.lock().get_mut(id)?()
     }
 }
 

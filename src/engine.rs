@@ -88,6 +88,8 @@ pub struct Engine {
 struct Threads {
     syncers: Vec<Running<syncer::Orders>>,
     exporters: Vec<Running<exporter::Orders>>,
+    /// Each tells the host of events, until what is its order is dropped.
+    tellers: Vec<(Option<Sender<()>>, Running<()>)>,
 }
 
 struct Running<O> {
@@ -233,6 +235,19 @@ impl Engine {
         self.events.clone()
     }
 
+    /// Calls `to` with each event, in a thread of its own, until the engine is closed.
+    ///
+    /// What [`events`](Self::events) receives is not told here. `to` may block: then events wait, and are
+    /// lost when there are more than [`EVENTS_MAX`]. It must not close the engine.
+    pub fn forward_events(&self, to: impl FnMut(&Event) + Send + 'static) -> Result<()> {
+        let (stop, stopped) = bounded(0);
+        let events = self.events.clone();
+        let forward = move || events.forward(&stopped, to);
+        let running = self.spawn("forebay-event", Arc::default(), Arc::default(), forward)?;
+        self.threads.lock().tellers.push((Some(stop), running));
+        Ok(())
+    }
+
     /// Whether this process was forked from the one that opened the engine.
     fn is_inherited(&self) -> bool {
         std::process::id() != self.pid
@@ -276,7 +291,13 @@ impl Engine {
         threads
             .syncers
             .retain_mut(|syncer| !syncer.join(&*self.clock, deadline));
-        let is_done = threads.exporters.is_empty() && threads.syncers.is_empty();
+        threads.tellers.retain_mut(|(stop, teller)| {
+            stop.take();
+            !teller.join(&*self.clock, deadline)
+        });
+        let is_done = threads.exporters.is_empty()
+            && threads.syncers.is_empty()
+            && threads.tellers.is_empty();
         self.streams.iter().for_each(Stream::end);
         match is_done {
             true => Ok(()),

@@ -46,5 +46,9 @@ pub use storage::note_fault;
 #[cfg(feature = "cli")]
 pub mod input;
 
+#[cfg(feature = "ffi")]
+#[allow(unsafe_code)]
+pub mod ffi;
+
 #[cfg(feature = "cli")]
 pub mod cli;

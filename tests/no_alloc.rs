@@ -172,6 +172,74 @@ fn a_refusal_allocates_nothing() {
     engine.close(LIMIT).unwrap();
 }
 
+/// The same from C: taken or refused, with properties or without, and with the text of the refusal.
+#[test]
+#[cfg(feature = "ffi")]
+#[allow(unsafe_code)]
+fn an_append_from_c_allocates_nothing() {
+    use forebay::ffi::{self, forebay_result};
+    use std::ffi::CString;
+    use std::ptr;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new("no-alloc-c");
+    let stream = r#"{"name": "telemetry", "sink": {"type": "none"},
+        "buffer": {"maxBufferedBytes": 65536, "fsyncIntervalMs": 60000}}"#;
+    let text = CString::new(scratch.document(stream)).unwrap();
+    let (mut engine, mut stream) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: a text with its NUL, and room for a handle.
+    let opened = unsafe { ffi::forebay_open(text.as_ptr(), &raw mut engine) };
+    assert_eq!(opened, forebay_result::FOREBAY_OK);
+    // SAFETY: as above.
+    let given = unsafe { ffi::forebay_stream_get(engine, c"telemetry".as_ptr(), &raw mut stream) };
+    assert_eq!(given, forebay_result::FOREBAY_OK);
+    let payload = [7u8; 4_000];
+    let property = ffi::forebay_property {
+        name: c"unit".as_ptr(),
+        name_len: 4,
+        value: payload.as_ptr().cast(),
+        value_len: 3,
+    };
+    let record = ffi::forebay_record {
+        size: u32::try_from(size_of::<ffi::forebay_record>()).unwrap(),
+        source_len: 4,
+        time_ms: 1,
+        key: payload.as_ptr().cast(),
+        key_len: 16,
+        payload: payload.as_ptr().cast(),
+        payload_len: payload.len(),
+        properties: &raw const property,
+        properties_len: 1,
+        source: c"tail".as_ptr(),
+        position: payload.as_ptr().cast(),
+        position_len: 8,
+    };
+    let (key, body) = (payload.as_ptr().cast(), payload.as_ptr().cast());
+    let (mut taken, mut refused) = (0, 0);
+    let before = here();
+    for _ in 0..10_000 {
+        let mut offset = 0;
+        // SAFETY: the pointers are to bytes that live here, as many as is said.
+        let plain =
+            unsafe { ffi::forebay_stream_append(stream, key, 16, 1, body, 4_000, &raw mut offset) };
+        // SAFETY: as above.
+        let whole = unsafe {
+            ffi::forebay_stream_append_record(stream, &raw const record, &raw mut offset)
+        };
+        for result in [plain, whole] {
+            taken += u64::from(result == forebay_result::FOREBAY_OK);
+            refused += u64::from(result == forebay_result::FOREBAY_ERR_FULL);
+        }
+    }
+    assert_eq!(here(), before);
+    assert_eq!(taken + refused, 20_000);
+    assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
+    assert_eq!(ffi::forebay_stream_free(stream), forebay_result::FOREBAY_OK);
+    assert_eq!(
+        ffi::forebay_close(engine, 20_000),
+        forebay_result::FOREBAY_OK
+    );
+}
+
 /// Answers each request as Kinesis does, for as many records as it has, and allocates nothing meanwhile.
 #[cfg(feature = "kinesis")]
 fn serve_kinesis(listener: &std::net::TcpListener, requests: &AtomicU64) {

@@ -124,6 +124,20 @@ impl Events {
     pub fn try_recv(&self) -> Option<Event> {
         self.0.try_recv().ok()
     }
+
+    /// Calls `to` with each event until `stopped` is disconnected, then with those that are left.
+    pub(super) fn forward(self, stopped: &Receiver<()>, mut to: impl FnMut(&Event)) {
+        loop {
+            crossbeam_channel::select! {
+                recv(self.0) -> event => match event {
+                    Ok(event) => to(&event),
+                    Err(_) => return,
+                },
+                recv(stopped) -> _ => break,
+            }
+        }
+        self.for_each(|event| to(&event));
+    }
 }
 
 /// All events that are there now.

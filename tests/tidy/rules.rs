@@ -28,7 +28,7 @@ pub const MODULES: [&str; 20] = [
     "cli",
 ];
 
-/// Where `unsafe` may stand.
+/// Where `unsafe` may stand: maps and system calls, memory that threads share, and pointers of C.
 pub const UNSAFE_MODULES: [&str; 3] = ["storage", "ring", "ffi"];
 
 /// A file of another module in which it may stand, too: the border to a library of C.
