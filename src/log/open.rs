@@ -253,6 +253,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         durable_head: last.head,
         durable_reach: reach,
         durable_life: decided.life,
+        announced_max: decided.next + reach,
         is_checkpoint_owed: true,
         life,
         next: decided.next,
