@@ -311,12 +311,6 @@ pub(crate) fn millis(node: &Node<'_>, min: u64) -> Result<Duration> {
     node.number(min..=MILLIS_MAX).map(Duration::from_millis)
 }
 
-/// What the contract names and this version does not do yet.
-#[cfg(feature = "kinesis")]
-fn unavailable(node: &Node<'_>) -> Error {
-    node.error("not available in this version")
-}
-
 /// A name that may stand in file names, topics and metrics.
 fn check_name(node: &Node<'_>, name: &str, len_max: usize) -> Result<()> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

@@ -158,6 +158,10 @@ counters! {
         StalledAfterMs,
         /// Records given up because the process died of them.
         CrashLoops,
+        /// Records that got the time of their append: theirs was from before the time of day was known.
+        TimesCorrected,
+        /// Records that were sent with such a time, because nobody knew a better one.
+        TimesUnknown,
     }
 }
 

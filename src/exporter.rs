@@ -36,6 +36,7 @@ mod jitter;
 mod narrow;
 mod options;
 mod picking;
+mod rebasing;
 mod settling;
 mod window;
 
@@ -352,6 +353,9 @@ impl Exporter {
         self.is_link_told = false;
         let again = self.send_away(lane);
         self.cursor.add(CursorCounter::Retries, again);
+        if self.options.rebases {
+            self.rebase(lane);
+        }
         let Self {
             cursor,
             sink,

@@ -118,8 +118,6 @@ pub struct Log {
     reserve_short: Option<Mono>,
     /// When a segment may be too old.
     expiry_due: Mono,
-    /// When the run before this one wrote its last checkpoint.
-    stamp_before: Stamp,
     sources: Sources,
     /// Cursors of sinks that are gone, kept as they were.
     orphans: Vec<CursorEntry>,

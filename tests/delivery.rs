@@ -18,6 +18,7 @@ mod delivery {
     mod repeats;
     mod reserve;
     mod retry;
+    mod times;
 
     use bench::Bench;
 }

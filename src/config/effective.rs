@@ -89,6 +89,7 @@ fn sink(sink: &SinkConfig) -> String {
     let SinkConfig {
         name,
         starts_newest,
+        rebases,
         kind,
     } = sink;
     let (type_name, more): (_, Fields) = match kind {
@@ -110,6 +111,7 @@ fn sink(sink: &SinkConfig) -> String {
         ("name", quoted(name)),
         ("type", word(type_name)),
         ("startAt", word(start)),
+        ("timestamps", word(if *rebases { "rebase" } else { "asIs" })),
     ];
     fields.extend(more);
     object(&fields)

@@ -21,6 +21,8 @@ pub struct SinkConfig {
     pub name: Name<CURSOR_NAME_MAX>,
     /// A new cursor begins at the newest record instead of the oldest.
     pub starts_newest: bool,
+    /// Times from before the time of day was known are put right.
+    pub rebases: bool,
     /// What it is.
     pub kind: SinkKind,
 }
@@ -119,6 +121,9 @@ fn read(
     let starts_newest = object.take_set("startAt").map_or(Ok(false), |node| {
         resolver.word(&node, &[("oldest", false), ("newest", true)])
     })?;
+    let rebases = object.take_set("timestamps").map_or(Ok(false), |node| {
+        resolver.word(&node, &[("asIs", false), ("rebase", true)])
+    })?;
     let is_required = object
         .take_set("required")
         .map_or(Ok(true), |node| node.boolean())?;
@@ -135,6 +140,7 @@ fn read(
         return Ok(SinkConfig {
             name: sink_name,
             starts_newest,
+            rebases,
             kind: SinkKind::None,
         });
     }
@@ -159,6 +165,7 @@ fn read(
     Ok(SinkConfig {
         name: sink_name,
         starts_newest,
+        rebases,
         kind,
     })
 }

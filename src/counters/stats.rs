@@ -217,6 +217,10 @@ stats! {
         keys_mapped "keysMapped",
         /// Records given up because the process died of them, again and again.
         crash_loops_total "crashLoopsTotal",
+        /// Records that got the time of their append: theirs was from before the time of day was known.
+        times_corrected "timesCorrected",
+        /// Records that were sent with such a time, because nobody knew a better one.
+        times_unknown "timesUnknown",
     }
     /// Its name.
     pub name: String<CURSOR_NAME_MAX>,
@@ -299,6 +303,8 @@ impl Board {
                 panics_total: cursor.get(C::Panics),
                 keys_mapped: cursor.get(C::KeysMapped),
                 crash_loops_total: cursor.get(C::CrashLoops),
+                times_corrected: cursor.get(C::TimesCorrected),
+                times_unknown: cursor.get(C::TimesUnknown),
                 dropped_total: 0,
                 name,
                 state,

@@ -170,8 +170,16 @@ fn add(
         let (told, name) = (teller.clone(), &configured.name);
         let mut watch = SinkWatch::new(told, name, index, &shared, linger, now);
         let clock = Arc::clone(&world.clock);
-        let (exporter, waker, orders) =
-            new_exporter(stream, cursor, sink, &world.clock, waker, letter_box)?;
+        let rebases = configured.rebases;
+        let (exporter, waker, orders) = new_exporter(
+            stream,
+            cursor,
+            sink,
+            &world.clock,
+            waker,
+            letter_box,
+            rebases,
+        )?;
         let exporter = exporter.watched(Box::new(move || watch.look(&*clock)));
         assembly.exporters.push((exporter, waker, orders));
     }
@@ -322,6 +330,7 @@ fn new_exporter(
     clock: &Arc<dyn Clock>,
     waker: Arc<Waker>,
     letters: Arc<LetterBox>,
+    rebases: bool,
 ) -> Result<NewExporter> {
     let options = exporter::Options {
         stream: stream.name.as_str().to_owned(),
@@ -332,6 +341,7 @@ fn new_exporter(
         ordering: stream.delivery.ordering,
         in_flight_max: stream.delivery.max_in_flight,
         retries_max: stream.delivery.max_retries,
+        rebases,
         backoff_base: stream.delivery.backoff_base,
         backoff_max: stream.delivery.backoff_max,
         seed: clock.mono().0 ^ cursor.shared().store.tag(),

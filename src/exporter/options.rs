@@ -40,6 +40,8 @@ pub struct Options {
     pub backoff_max: Duration,
     /// How often a record is sent again before it becomes a dead letter; `None`: for ever.
     pub retries_max: Option<u32>,
+    /// Records from before the time of day was known get the time of their append, once it can be told.
+    pub rebases: bool,
     /// Where the jitter starts.
     pub seed: u64,
 }

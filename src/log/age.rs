@@ -94,7 +94,7 @@ impl Log {
             self.expiry_due = Mono::NEVER;
             return Ok(());
         };
-        let (before, stamp) = (self.stamp_before, self.clock.stamp());
+        let (before, stamp) = (self.shared.before(), self.clock.stamp());
         let look = self
             .shared
             .with_table(|table| look(table.sealed(), before, stamp, age_max));

@@ -169,6 +169,22 @@ impl BatchBuffer {
         }
     }
 
+    /// The time that a record's producer gave it.
+    pub(crate) fn time_ms(&self, index: usize) -> u64 {
+        self.view(&self.entries[index]).time_ms
+    }
+
+    /// Gives a record another time, which is that of its append.
+    pub(crate) fn set_time(&mut self, index: usize, time_ms: u64) {
+        let entry = &mut self.entries[index];
+        entry.appended.wall_ms = time_ms;
+        let bytes = &mut self.bytes[entry.at as usize..][..RECORD_HEADER_SIZE];
+        if let Some(mut header) = RecordHeader::decode(bytes) {
+            header.time_ms = time_ms;
+            header.encode_to(bytes);
+        }
+    }
+
     /// Adds a record of another buffer. Allocates when there is no room, which is the only error.
     pub(crate) fn copy(&mut self, from: &Self, index: usize) -> io::Result<()> {
         let entry = from.entries[index];

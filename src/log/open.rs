@@ -270,7 +270,6 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         reserve_due: Mono::default(),
         reserve_short: None,
         expiry_due: Mono::default(),
-        stamp_before: last.written,
         sources: Sources::default(),
         orphans,
         unprepared: 0,

@@ -26,6 +26,8 @@ pub struct Shared {
     pub store: StoreId,
     /// The store's epoch.
     pub epoch: u64,
+    /// When the run before this one wrote its last checkpoint.
+    before: Stamp,
     /// The first offset that is not durable.
     pub durable: Watermark,
     head: AtomicU64,
@@ -48,6 +50,7 @@ impl Shared {
         Self {
             store,
             epoch,
+            before: Stamp::default(),
             durable: Watermark::new(durable),
             head: AtomicU64::new(head),
             owner: None,
@@ -58,6 +61,27 @@ impl Shared {
             readers: Mutex::new(Vec::new()),
             cursor_moved: Flag::default(),
         }
+    }
+
+    pub(super) fn set_before(&mut self, before: Stamp) {
+        self.before = before;
+    }
+
+    /// When the run before this one wrote its last checkpoint.
+    pub(super) fn before(&self) -> Stamp {
+        self.before
+    }
+
+    /// A stamp of that boot with the time of day: of the last checkpoint of the run before this one, or of
+    /// the newest segment that has one.
+    pub(crate) fn stamp_of(&self, boot: u64) -> Option<Stamp> {
+        let is_of = |stamp: &Stamp| stamp.boot == boot && stamp.wall_ms > 0;
+        let prepared = || {
+            let table = self.table.lock();
+            let newest = table.rows.iter().rev();
+            newest.map(|row| row.segment.prepared).find(is_of)
+        };
+        Some(self.before).filter(is_of).or_else(prepared)
     }
 
     /// The first offset that is still kept.

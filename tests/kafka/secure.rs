@@ -181,13 +181,12 @@ fn wrong_passwords_and_strange_brokers_are_states_of_their_own() {
             sink("sasl_ssl", "ca.pem", &good),
             "config",
         ),
-        // TLS 1.3 tells a client too late that it has to show a certificate: the connection breaks.
         (
             "nameless",
             "localhost",
             ports.certificate,
             sink("ssl", "ca.pem", &[]),
-            "link",
+            "auth",
         ),
     ];
     for (name, host, port, sink, state) in cases {

@@ -298,7 +298,6 @@ fn a_configuration_is_refused_or_shown_without_secrets() {
         );
     }
     for (more, rule) in [
-        (r#","timestamps":"rebase""#, "not available in this version"),
         (r#","endpointUrl":"kinesis.local""#, "must be an address"),
         (
             r#","credentials":{"type":"iot"}"#,

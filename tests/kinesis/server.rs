@@ -1,8 +1,9 @@
 //! A server that speaks as Kinesis does, checks what it is sent, and misbehaves when it is told to.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -39,7 +40,7 @@ pub enum Act {
     TakeAndHalve,
     /// All is taken, and the answer has one entry too few.
     TakeAndMiscount,
-    /// All is taken, and the answer comes late.
+    /// All is taken, and the answer comes late: whether it was waited for, the connection tells.
     TakeAndWait(Duration),
 }
 
@@ -48,11 +49,7 @@ impl Act {
     fn is_lost(&self) -> bool {
         matches!(
             self,
-            Act::TakeAndCut
-                | Act::TakeAndTruncate(_)
-                | Act::TakeAndHalve
-                | Act::TakeAndMiscount
-                | Act::TakeAndWait(_)
+            Act::TakeAndCut | Act::TakeAndTruncate(_) | Act::TakeAndHalve | Act::TakeAndMiscount
         )
     }
 }
@@ -92,6 +89,8 @@ pub struct State {
     /// The names of the errors of requests that were not right.
     pub refused: Vec<&'static str>,
     pub connections: usize,
+    /// How many of them are open.
+    pub open: usize,
     /// The bytes of all bodies.
     pub body_bytes: usize,
     /// How the last request was written.
@@ -123,6 +122,7 @@ impl Server {
                 requests: Vec::new(),
                 refused: Vec::new(),
                 connections: 0,
+                open: 0,
                 body_bytes: 0,
                 content_type: String::new(),
             })),
@@ -135,6 +135,7 @@ impl Server {
                     return;
                 }
                 this.state().connections += 1;
+                this.state().open += 1;
                 let this = this.clone();
                 thread::spawn(move || this.serve(&stream));
             }
@@ -178,32 +179,58 @@ impl Server {
 
     fn serve(&self, stream: &TcpStream) {
         stream.set_nodelay(true).unwrap();
-        while let Some(request) = read_request(&mut &*stream) {
-            if self.is_over.load(Ordering::Relaxed) || !self.answer(stream, &request) {
+        let mut client = Client {
+            stream,
+            is_broken: false,
+        };
+        // What the last request brought.
+        let mut latest = 0..0;
+        while let Some(request) = read_request(&mut client) {
+            if self.is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            let (is_on, taken) = self.answer(stream, &request);
+            latest = taken;
+            if !is_on {
                 break;
             }
         }
+        let mut state = self.state();
+        if client.left() {
+            state.taken[latest]
+                .iter_mut()
+                .for_each(|taken| taken.is_lost = true);
+        }
+        state.open -= 1;
         let _ = stream.shutdown(Shutdown::Both);
     }
 
-    /// False: the connection is over.
-    fn answer(&self, mut stream: &TcpStream, request: &Request) -> bool {
-        let (act, status, body) = {
+    /// Whether the connection goes on, and which of all that was taken the request brought.
+    fn answer(&self, stream: &TcpStream, request: &Request) -> (bool, Range<usize>) {
+        let (act, status, body, taken) = {
             let mut state = self.state();
             if let Some((status, headers, body)) = (state.pages)(request) {
                 let date = state.date();
-                return write(stream, status, &headers, &date, body.as_bytes());
+                let is_on = write(stream, status, &headers, &date, body.as_bytes());
+                return (is_on, 0..0);
             }
-            state.handle(request)
+            let before = state.taken.len();
+            let (act, status, body) = state.handle(request);
+            (act, status, body, before..state.taken.len())
         };
-        let body = &body[..];
+        let is_on = self.act(stream, &act, status, &body);
+        (is_on, taken)
+    }
+
+    /// False: the connection is over.
+    fn act(&self, mut stream: &TcpStream, act: &Act, status: u16, body: &[u8]) -> bool {
         let date = self.state().date();
         match act {
             Act::Cut | Act::TakeAndCut => false,
             Act::TakeAndTruncate(percent) => {
                 let mut bytes = head(status, &[], &date, body.len()).into_bytes();
                 bytes.extend_from_slice(body);
-                let _ = stream.write_all(&bytes[..bytes.len() * percent / 100]);
+                let _ = stream.write_all(&bytes[..bytes.len() * *percent / 100]);
                 false
             }
             Act::TakeAndHalve => {
@@ -211,11 +238,33 @@ impl Server {
                 write(stream, status, &[], &date, &body[..half])
             }
             Act::TakeAndWait(time) => {
-                thread::sleep(time);
+                thread::sleep(*time);
                 write(stream, status, &[], &date, body)
             }
             _ => write(stream, status, &[], &date, body),
         }
+    }
+}
+
+/// Whoever asks, at the other end of a connection.
+struct Client<'a> {
+    stream: &'a TcpStream,
+    is_broken: bool,
+}
+
+impl Client<'_> {
+    /// It went before it had read all that was written for it. Then its system resets the connection, at
+    /// once when bytes lie there, or when the next ones come.
+    fn left(&self) -> bool {
+        self.is_broken || self.stream.take_error().is_ok_and(|error| error.is_some())
+    }
+}
+
+impl Read for Client<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let result = self.stream.read(bytes);
+        self.is_broken |= result.is_err();
+        result
     }
 }
 

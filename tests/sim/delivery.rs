@@ -50,6 +50,7 @@ impl To {
                 ordering: exporter::Ordering::Stream,
                 in_flight_max: 1,
                 retries_max: None,
+                rebases: false,
                 backoff_base: Duration::from_millis(50),
                 backoff_max: Duration::from_secs(30),
                 seed,

@@ -9,7 +9,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use forebay::clock::{Clock, Mono};
+use forebay::clock::{Clock, Mono, WALL_KNOWN_MS};
 use forebay::exporter::Ordering;
 use forebay::sink::{
     Answer, Batch, BlockingSink, Limits, Link, Outcome, Outcomes, Sink, SinkWaker, Ticket,
@@ -121,6 +121,8 @@ pub struct Request {
     pub at: Mono,
     pub ticket: Ticket,
     pub offsets: Vec<u64>,
+    /// The records' times.
+    pub times_ms: Vec<u64>,
     /// Bytes of keys and payloads.
     pub bytes: usize,
 }
@@ -330,13 +332,20 @@ impl State {
             at: now,
             ticket,
             offsets: Vec::new(),
+            times_ms: Vec::new(),
             bytes: 0,
         };
         for record in batch.iter() {
-            if record.payload != payload(record.time_ms) || record.key != key(record.time_ms) {
+            // Ids are the times, but where these are put right.
+            let id = match record.time_ms {
+                WALL_KNOWN_MS.. => record.offset + 1,
+                id => id,
+            };
+            if record.payload != payload(id) || record.key != key(id) {
                 self.fault(format!("the record at {} changed", record.offset));
             }
             request.offsets.push(record.offset);
+            request.times_ms.push(record.time_ms);
             request.bytes += record.key.len() + record.payload.len();
         }
         let (offsets, limits) = (&request.offsets, self.limits);

@@ -48,7 +48,6 @@ pub(super) fn fields(options: &Options) -> Fields {
     fields.push(("aggregationGroups", aggregation_groups.to_string()));
     fields.push(("envelope", has_envelope.to_string()));
     push(&mut fields, "device", device.as_ref());
-    fields.push(("timestamps", word("asIs")));
     push(&mut fields, "caFile", ca_file.as_ref());
     push(&mut fields, "proxy", proxy.as_ref());
     fields.extend([

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::json::{Node, Object};
 use super::super::resolve::Resolver;
-use super::super::{MILLIS_MAX, Result, StreamConfig, unavailable};
+use super::super::{MILLIS_MAX, Result, StreamConfig};
 use crate::exporter::Ordering;
 use crate::sink::kinesis::credentials::{Environment, Source, VARIABLES};
 use crate::sink::kinesis::{self, Encoding, Options, check_address, check_proxy, region_of_files};
@@ -62,12 +62,6 @@ pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<O
         Some(node) => resolver.word(&node, &[("none", false), ("kpl", true)])?,
         None => false,
     };
-    let timestamps = [("asIs", true), ("rebase", false)];
-    if let Some(node) = object.take_set("timestamps")
-        && !resolver.word(&node, &timestamps)?
-    {
-        return Err(unavailable(&node));
-    }
     let ca_file = object.take_set("caFile");
     let ca_file = ca_file.map(|node| resolver.path(&node)).transpose()?;
     let number = |object: &mut Object<'_>, key, max, default| {

@@ -114,6 +114,7 @@ sink | name | "" | must be 1 to 64 letters, digits, dots, underscores and hyphen
 sink | name | "a b" | must be 1 to 64 letters, digits, dots, underscores and hyphens
 sink | name | 5 | must be a string
 sink | startAt | "now" | must be "oldest" or "newest"
+sink | timestamps | "now" | must be "asIs" or "rebase"
 sink | required | 1 | must be true or false
 file | path | null | must be a string
 file | path | "" | must be a path
@@ -145,8 +146,6 @@ kinesis | aggregation | "zip" | must be "none" or "kpl"
 kinesis | aggregationGroups | 0 | must be 1..=1024
 kinesis | envelope | "yes" | must be true or false
 kinesis | device | "" | must be 1 to 256 bytes of text
-kinesis | timestamps | "now" | must be "asIs" or "rebase"
-kinesis | timestamps | "rebase" | not available in this version
 kinesis | caFile | "" | must be a path
 kinesis | proxy | "proxy" | must be an address: http://host:port
 kinesis | requestTimeoutMs | 0 | must be 1..=86400000

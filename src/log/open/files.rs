@@ -410,7 +410,8 @@ impl Files {
         let ledger = last
             .map(|last| Ledger::from_checkpoint(&last.ledger))
             .unwrap_or_default();
-        let shared = Shared::new(store, epoch, 0, head, ledger);
+        let mut shared = Shared::new(store, epoch, 0, head, ledger);
+        shared.set_before(last.map(|last| last.written).unwrap_or_default());
         shared.with_table(|table| {
             self.segments
                 .iter()

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::Stamp;
 use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader, SegmentHeader};
-use crate::segment::{position, write_headers};
+use crate::segment::{Draft, position, write_headers};
 use crate::storage::{Memory, ram_dir};
 
 const STORE: StoreId = StoreId(*b"0123456789abcdef");
@@ -160,4 +160,56 @@ fn a_cursor_that_may_have_been_lost_is_not_taken_for_a_new_one() {
     };
     assert_eq!(position(true), 700);
     assert_eq!(position(false), 300);
+}
+
+/// A ring that was larger than the one asked for is made durable at once: the checkpoint before reaches as far.
+#[test]
+fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
+    let dir = ram_dir(4 << 20);
+    let clock: Arc<dyn Clock> = Arc::new(crate::clock::System::new());
+    let allowed = std::cell::Cell::new(0);
+    let open = || {
+        open(Opening {
+            dir: Arc::clone(&dir),
+            lock_dir: Arc::clone(&dir),
+            clock: Arc::clone(&clock),
+            options: Options {
+                name: "telemetry".try_into().unwrap(),
+                segment_bytes: 1 << 20,
+                disk_bytes_max: 4 << 20,
+                drop_oldest: true,
+                io: segment::Io::Write,
+                ring_records: 16,
+                body_len_max: 1000,
+                age_max: None,
+                is_strict: false,
+                free_bytes_min: 0,
+                reserves_all: false,
+            },
+            cursors: &[],
+            board: &|_| Ok((Board::new(Memory::private(Board::LEN)?), String::new())),
+            ring: &|before| {
+                allowed.set(before.durable_max);
+                Ok(Left::Nothing)
+            },
+            pid: 1,
+        })
+    };
+    let mut opened = open().unwrap();
+    for offset in 0..1000 {
+        let draft = Draft {
+            offset,
+            time_ms: 0,
+            extra_len: 0,
+            key_len: 0,
+            body: b"x",
+        };
+        opened.log.append(&draft, clock.stamp()).unwrap();
+    }
+    opened.log.commit().unwrap();
+    assert_eq!(opened.log.durable(), 1000);
+    drop(opened);
+    let again = open().unwrap();
+    assert_eq!(again.report.end, 1000);
+    assert!(allowed.get() >= 1000, "{}", allowed.get());
 }

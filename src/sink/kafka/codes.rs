@@ -40,10 +40,20 @@ pub fn link(code: ErrorCode) -> Link {
     }
 }
 
+/// What an error that no record goes with says of the link, by its number and its text.
+pub fn link_of(code: ErrorCode, text: &str) -> Link {
+    // A certificate that is missing, or not taken, is told by an alert, which comes when TLS 1.3 counts as
+    // set up already: then only the text of a broken connection has it.
+    match text.contains("alert certificate") || text.contains("alert bad certificate") {
+        true => Link::Auth,
+        false => link(code),
+    }
+}
+
 /// Whether an error that no record goes with means that nothing can be delivered at present.
-pub fn stops_everything(code: ErrorCode) -> bool {
+pub fn stops_everything(code: ErrorCode, text: &str) -> bool {
     // all brokers down; TLS, where the way to one broker fails as that to any other
-    code == -187 || code == -181 || link(code) == Link::Auth
+    code == -187 || code == -181 || link_of(code, text) == Link::Auth
 }
 
 #[cfg(test)]
@@ -90,6 +100,10 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(verdict(name as ErrorCode), expected, "{name:?}");
         }
+        let text = "ssl://broker:9096/bootstrap: Receive failed: ssl/record/rec_layer_s3.c:1605: \
+                    error:0A00045C:SSL routines::tlsv13 alert certificate required: SSL alert number 116";
+        assert_eq!(link_of(-195, text), Link::Auth);
+        assert_eq!(link_of(-195, "Receive failed: Disconnected"), Link::Down);
         assert_eq!(verdict(4711), Verdict::Again(Link::Down), "a future error");
     }
 }

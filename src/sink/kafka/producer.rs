@@ -147,12 +147,12 @@ fn listen(shared: &Shared, quiet: &Quiet, millis: i32) {
             if is_fatal {
                 shared.heard.lock().broken = Some(text.to_owned());
                 is_news = true;
-            } else if codes::stops_everything(code) {
+            } else if codes::stops_everything(code, text) {
                 let mut heard = shared.heard.lock();
                 // What refuses the credentials is not reached afterwards, and that is the lesser news.
                 let is_worse = |(before, _): &(Link, String)| *before == Link::Down;
                 if heard.trouble.as_ref().is_none_or(is_worse) {
-                    heard.trouble = Some((codes::link(code), text.to_owned()));
+                    heard.trouble = Some((codes::link_of(code, text), text.to_owned()));
                 }
                 heard.works = false;
                 is_news = true;
