@@ -810,6 +810,18 @@ typedef struct {
      */
     uint64_t keys_mapped;
     /**
+     * Records given up because the process died of each of them.
+     */
+    uint64_t crash_loops_total;
+    /**
+     * Records sent with the time of their append, because theirs lay before the clock was set.
+     */
+    uint64_t times_corrected;
+    /**
+     * Records from before the clock was set whose time could not be found out.
+     */
+    uint64_t times_unknown;
+    /**
      * Its name, with a NUL.
      */
     char name[65];

@@ -137,6 +137,12 @@ pub struct forebay_sink_stats {
     pub panics_total: u64,
     /// Records that were sent under another key, because the far side does not take theirs.
     pub keys_mapped: u64,
+    /// Records given up because the process died of each of them.
+    pub crash_loops_total: u64,
+    /// Records sent with the time of their append, because theirs lay before the clock was set.
+    pub times_corrected: u64,
+    /// Records from before the clock was set whose time could not be found out.
+    pub times_unknown: u64,
     /// Its name, with a NUL.
     pub name: [c_char; 65],
     /// Its last error, with a NUL; empty when there was none.
@@ -237,6 +243,9 @@ impl forebay_sink_stats {
             dropped_never_durable: sink.dropped_never_durable,
             panics_total: sink.panics_total,
             keys_mapped: sink.keys_mapped,
+            crash_loops_total: sink.crash_loops_total,
+            times_corrected: sink.times_corrected,
+            times_unknown: sink.times_unknown,
             name: chars(&sink.name),
             last_export_error: chars(&sink.last_export_error),
         }
