@@ -25,7 +25,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Mono, Stamp};
-use crate::counters::{Board, Place, StreamCounter};
+use crate::counters::{Board, StreamCounter};
 use crate::format::{Checkpoint, CursorEntry, HEADER_COPIES, PAGE_SIZE, SegmentHeader};
 use crate::rules::{Rule, holds};
 use crate::segment::{self, Draft, Segment, SegmentWriter};
@@ -39,6 +39,7 @@ mod geometry;
 mod ledger;
 mod leftover;
 mod locate;
+mod marks;
 mod open;
 mod reader;
 mod repair;
@@ -95,6 +96,8 @@ pub struct Log {
     durable_head: u64,
     durable_reach: u64,
     durable_life: u64,
+    /// Up to there whichever checkpoint a crash would leave lets offsets be announced.
+    announced_max: u64,
     /// The last checkpoint was not written.
     is_checkpoint_owed: bool,
     life: u64,
@@ -150,9 +153,8 @@ impl Log {
     /// Where a cursor stands in the last durable checkpoint.
     pub fn checkpointed(&self, name: &str) -> Option<u64> {
         let entry = self.state.cursors.iter().find(|entry| entry.name == name);
-        entry
-            .filter(|_| !self.is_checkpoint_owed)
-            .map(|entry| entry.place.position)
+        let written = entry.filter(|_| !self.is_checkpoint_owed);
+        written.map(|entry| entry.place.position)
     }
 
     /// The durable mark is ahead of the one in the checkpoint.
@@ -226,15 +228,14 @@ impl Log {
         if let Err(error) = writer.flush(seal) {
             return Err(self.poison("write segment", error));
         }
-        if !writer.is_dirty() {
+        if !writer.is_dirty() || (seal && !holds(Rule::SyncBeforeRoll)) {
             return Ok(());
         }
-        if seal && !holds(Rule::SyncBeforeRoll) {
-            return Ok(());
-        }
-        if self.next > self.durable_mark + self.durable_reach && holds(Rule::ReachKept) {
-            // Announcing this would leave the reach of the last checkpoint.
-            self.state.reach = self.geometry.longer_reach(self.state.reach);
+        if self.next > self.announced_max && holds(Rule::ReachKept) {
+            // No failed try extends it. What comes at once may be more than twice that, where a larger ring
+            // was found than is asked for.
+            let reach = self.geometry.longer_reach(self.durable_reach);
+            self.state.reach = reach.max(self.next - self.durable());
             self.checkpoint_as(false)?;
         }
         let Some(writer) = &mut self.writer else {
@@ -322,23 +323,6 @@ impl Log {
         places.min()
     }
 
-    /// The cursors that the board has.
-    fn cursors(&self) -> impl Iterator<Item = CursorEntry> {
-        let boards = (0..crate::counters::CURSORS_MAX).map(|index| self.board.cursor(index));
-        let named = boards.take_while(|cursor| !cursor.name().is_empty());
-        named.map(|cursor| {
-            // Only its own thread writes it, in this process: it is never half written for long.
-            let place = cursor.place().unwrap_or_else(|| Place {
-                position: self.durable_head,
-                ..Place::default()
-            });
-            CursorEntry {
-                name: cursor.name(),
-                place,
-            }
-        })
-    }
-
     /// Puts a header on a file and makes it the active segment.
     fn start(&mut self, mut spare: Spare, first: u64) -> Result<(), Trouble> {
         let base = self
@@ -415,86 +399,6 @@ impl Log {
         // Last: whoever sees the new life finds the new segment.
         self.board.set(StreamCounter::Life, self.life);
         self.report_space();
-        Ok(())
-    }
-
-    /// Writes a checkpoint if anything in it moved since the last one, and frees what it lets go.
-    pub fn checkpoint(&mut self) -> Result<(), Trouble> {
-        let is_moved = self.durable() != self.durable_mark
-            || self.shared.ledger().take_changed()
-            || self
-                .cursors()
-                .zip(&self.state.cursors)
-                .any(|(now, then)| now != *then);
-        if !is_moved && !self.is_checkpoint_owed {
-            return Ok(());
-        }
-        self.state.reach = self.geometry.shorter_reach(self.state.reach);
-        self.checkpoint_as(false)
-    }
-
-    /// Writes the checkpoint of a clean close. Everything appended must be durable.
-    pub fn close(&mut self) -> Result<(), Trouble> {
-        assert!(!self.is_dirty());
-        self.checkpoint_as(true)
-    }
-
-    fn checkpoint_as(&mut self, is_clean: bool) -> Result<(), Trouble> {
-        let cursors: heapless::Vec<_, { crate::counters::CURSORS_MAX }> = self.cursors().collect();
-        let slowest = cursors.iter().map(|cursor| cursor.place.position);
-        let slowest = match holds(Rule::SlowestCursorKeeps) {
-            true => slowest.min(),
-            false => slowest.max(),
-        };
-        if let Some(slowest) = slowest {
-            let to = self.shared.with_table(|table| table.base_below(slowest));
-            self.shared.set_head(to.max(self.shared.head()));
-        }
-        let state = &mut *self.state;
-        state.generation += 1;
-        state.life = self.life;
-        state.mark = match holds(Rule::CheckpointMarkAfterSync) {
-            true => self.shared.durable.get(),
-            false => self.next,
-        };
-        state.head = self.shared.head();
-        state.written = self.clock.stamp();
-        state.is_clean = is_clean;
-        (state.segment, state.page) = match &self.writer {
-            Some(writer) if self.is_active => (writer.segment().number, writer.end_slot()),
-            _ => (0, 0),
-        };
-        state.cursors = cursors;
-        if !holds(Rule::CheckpointCursors) {
-            let cursors = state.cursors.iter_mut();
-            cursors.for_each(|cursor| cursor.place.position = self.next);
-        }
-        for orphan in &self.orphans {
-            // There may be more of them than fit; those of sinks that run come first.
-            let _ = state.cursors.push(orphan.clone());
-        }
-        Sources::copy(&mut state.sources, &self.shared);
-        state.ledger.clone_from(self.shared.ledger().ranges());
-        self.is_checkpoint_owed = true;
-        let written = self.checkpoints.write(&self.state);
-        self.board.add(StreamCounter::Checkpoints, 1);
-        self.board.add(
-            StreamCounter::WrittenBytes,
-            self.checkpoints.take_written_bytes(),
-        );
-        if let Err(error) = written {
-            log::error!("{}: write checkpoint failed: {error}", self.options.name);
-            self.shared.durable.fail();
-            return Err(Trouble::Failed("write checkpoint", error));
-        }
-        self.is_checkpoint_owed = false;
-        self.sources.written();
-        self.durable_mark = self.state.mark;
-        self.durable_head = self.state.head;
-        self.durable_reach = self.state.reach;
-        self.durable_life = self.state.life;
-        self.board.set(StreamCounter::HeadOffset, self.durable_head);
-        self.free();
         Ok(())
     }
 }

@@ -171,6 +171,14 @@ pub fn read_exact_at(file: &dyn File, buf: &mut [u8], position: u64) -> io::Resu
     }
 }
 
+/// The file system, or its user's part of it, has no room for more.
+pub fn is_room_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 /// How often a read of the medium is tried.
 pub const READ_TRIES: u32 = 3;
 

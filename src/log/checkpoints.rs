@@ -24,10 +24,10 @@ pub struct Checkpoints {
 pub struct Found {
     /// The newest checkpoint that verifies.
     pub newest: Option<Checkpoint>,
-    /// A slot holds something that does not verify. The newest may then not be the last one written,
-    /// so what it says of a clean close is not believed.
-    pub is_damaged: bool,
-    /// The slots that do not verify.
+    /// How many of the newest generations, as many as there are slots, no slot holds. Each may have been
+    /// the last one written: a page that was lost may read as zeros, or as that of another slot.
+    pub lost: u32,
+    /// The slots that hold something that does not belong there.
     pub bad_slots: heapless::Vec<u32, { SLOT_COUNT as usize }>,
     generations: [u64; SLOT_COUNT as usize],
 }
@@ -63,13 +63,36 @@ pub fn read(file: &dyn File, from_medium: bool) -> io::Result<Result<Found, u16>
             Err(Fault::Invalid) => {}
         }
     }
+    found.compare();
     Ok(Ok(found))
 }
 
 impl Found {
     fn add_bad(&mut self, slot: u32) {
-        self.is_damaged = true;
         let _ = self.bad_slots.push(slot);
+    }
+
+    /// Every slot is written in turn, from the first open on: they hold generations that follow each
+    /// other, unless one was lost or its write failed.
+    fn compare(&mut self) {
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.generation);
+        let expected = (0..u64::from(SLOT_COUNT)).map(|back| newest.saturating_sub(back));
+        let is_lost = |expected: &u64| *expected == 0 || !self.generations.contains(expected);
+        self.lost = expected.filter(is_lost).map(|_| 1).sum();
+        for (slot, at) in (0..SLOT_COUNT).zip(0..) {
+            let generation = self.generations[at];
+            let is_copy = generation > 0 && self.generations[..at].contains(&generation);
+            let is_erased = generation == 0 && newest >= SLOT_COUNT.into();
+            if (is_copy || is_erased) && !self.bad_slots.contains(&slot) {
+                self.add_bad(slot);
+            }
+        }
+    }
+
+    /// How many slots hold no checkpoint.
+    pub fn empty_slots(&self) -> usize {
+        let held = self.generations.iter();
+        held.filter(|generation| **generation == 0).count()
     }
 }
 
@@ -152,5 +175,89 @@ impl Checkpoints {
     /// The bytes handed to the file since this was last asked.
     pub fn take_written_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.written_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::ram_dir;
+
+    const SLOT: u64 = SLOT_SIZE as u64;
+
+    /// Slots that were written from the first on, each with the generation after the one before.
+    fn written(count: u64) -> (Arc<dyn Dir>, Arc<dyn File>) {
+        let dir = ram_dir(1 << 20);
+        let mut checkpoints = Checkpoints::open(&*dir).unwrap();
+        for generation in 1..=count {
+            let checkpoint = Checkpoint {
+                generation,
+                ..Checkpoint::default()
+            };
+            checkpoints.write(&checkpoint).unwrap();
+        }
+        let file = dir.open(FILE_NAME).unwrap();
+        (dir, file)
+    }
+
+    /// The newest generation, how many are lost, and the bad slots.
+    fn seen(file: &dyn File) -> (u64, u32, Vec<u32>) {
+        let found = read(file, true).unwrap().unwrap();
+        let newest = found.newest.map_or(0, |newest| newest.generation);
+        (newest, found.lost, found.bad_slots.to_vec())
+    }
+
+    #[test]
+    fn slots_that_follow_each_other_are_whole() {
+        for count in 3..8 {
+            let (_dir, file) = written(count);
+            assert_eq!(seen(&*file), (count, 0, vec![]));
+        }
+    }
+
+    /// Zeros, noise and the page of another slot are all the same: something stood there.
+    #[test]
+    fn the_newest_slot_is_missed_whatever_stands_in_its_place() {
+        let page = |file: &dyn File, at| {
+            let mut page = vec![0; PAGE_SIZE];
+            file.read_at(&mut page, at).unwrap();
+            page
+        };
+        for what in 0..3 {
+            // The third one is the newest, in the last slot.
+            let (_dir, file) = written(3);
+            let instead = match what {
+                0 => vec![0; PAGE_SIZE],
+                1 => vec![0xa5; PAGE_SIZE],
+                _ => page(&*file, SLOT),
+            };
+            file.write_at(&instead, 2 * SLOT).unwrap();
+            let (newest, lost, bad) = seen(&*file);
+            assert_eq!((newest, lost), (2, 1), "{what}");
+            // With two checkpoints the third slot may be blank: those were an open's, and say the same.
+            assert_eq!(bad.is_empty(), what == 0, "{what}");
+            let (_dir, file) = written(7);
+            let instead = match what {
+                2 => page(&*file, SLOT),
+                _ => instead,
+            };
+            file.write_at(&instead, 0).unwrap();
+            let (newest, lost, bad) = seen(&*file);
+            assert_eq!((newest, lost, bad.len()), (6, 1, 1), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_an_older_and_longer_checkpoint_left_in_a_slot_is_not_taken_for_its_newest() {
+        let (_dir, file) = written(7);
+        let mut older = vec![0; SLOT_SIZE];
+        let checkpoint = Checkpoint {
+            generation: 1,
+            ..Checkpoint::default()
+        };
+        let len = checkpoint.encode(&mut older);
+        file.write_at(&vec![0; PAGE_SIZE], 0).unwrap();
+        file.write_at(&older[..len / 2], len as u64).unwrap();
+        assert_eq!(seen(&*file), (6, 1, vec![]));
     }
 }

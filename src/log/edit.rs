@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoints::{self, Checkpoints};
+use super::open::decide::pass_over_lost;
 use super::open::{Report, files, lock};
 use super::view::{board_named_in, board_path, settle};
 use super::{Reader, Shared};
@@ -57,7 +58,7 @@ impl Editor {
         }
         let lock = lock(&*dir)?;
         let mut files = files::look(&*dir, true, false)?;
-        let Some(checkpoint) = files.checkpoint.newest.clone() else {
+        let Some(mut checkpoint) = files.checkpoint.newest.clone() else {
             return Err(told(Code::Corrupt, &"no checkpoint in it verifies"));
         };
         files.order(checkpoint.head);
@@ -75,6 +76,7 @@ impl Editor {
             left.as_ref(),
             &mut report,
         )?;
+        pass_over_lost(&files, report.next, clock.stamp(), &mut checkpoint);
         let mut this = Self {
             lock,
             dir,

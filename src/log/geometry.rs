@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use heapless::String;
 
+use crate::clock::Stamp;
 use crate::format::{
     CHECKPOINT_FILE_SIZE, LIFE_BOUND, NAME_LEN_MAX, PAGE_BODY_SIZE, PAGE_SIZE, PAGES_MIN,
     record_size,
@@ -138,11 +139,18 @@ pub(super) const REACH_UNKNOWN: u64 = (REACH_MAX + 4) << 26;
 pub(super) const LIVES_MAX: u64 = 256;
 /// Lives that are left out where the newest checkpoint may be lost: more than several runs take in all.
 const LIVES_UNKNOWN: u64 = 1 << 16;
+/// So many times as many at most.
+const LIVES_UNKNOWN_TIMES: u64 = 1 << 12;
 
-/// The greatest life that can have been in use where `seen` is the greatest that is left.
-pub(super) fn life_past_unknown(seen: u64) -> u64 {
+/// The greatest life that can have been in use where `seen` is the greatest that is left. What followed
+/// such an open before may be lost as well, with the life that it went on with: so it is another number at
+/// another instant.
+pub(super) fn life_past_unknown(seen: u64, now: Stamp) -> u64 {
+    let instant = now.boot ^ now.mono_ms.rotate_left(24) ^ now.wall_ms.rotate_left(44);
+    let scattered = instant.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let left_out = LIVES_UNKNOWN * (1 + scattered % LIVES_UNKNOWN_TIMES);
     // No store comes near the bound, but what was made up may.
-    seen.max((seen + LIVES_UNKNOWN).min(LIFE_BOUND / 2))
+    seen.max((seen + left_out).min(LIFE_BOUND / 2))
 }
 
 /// A segment that holds `count` records of the longest body.
@@ -199,6 +207,26 @@ mod tests {
     fn there_are_never_more_than_a_thousand_segments() {
         let geometry = Geometry::of(&options(65_536, 1 << 30, 4096));
         assert!(geometry.budget_pages / u64::from(geometry.pages) <= SEGMENTS_MAX);
+    }
+
+    #[test]
+    fn lives_that_are_left_out_are_others_at_another_instant() {
+        let stamp = |mono_ms| Stamp {
+            boot: 7,
+            mono_ms,
+            wall_ms: 0,
+        };
+        let lives: Vec<u64> = (0..20).map(|ms| life_past_unknown(5, stamp(ms))).collect();
+        for (at, life) in lives.iter().enumerate() {
+            assert!(*life >= 5 + LIVES_UNKNOWN && *life < LIFE_BOUND / 2);
+            let others = lives.iter().skip(at + 1);
+            assert!(
+                others
+                    .clone()
+                    .all(|other| life.abs_diff(*other) >= LIVES_UNKNOWN)
+            );
+        }
+        assert_eq!(life_past_unknown(LIFE_BOUND - 1, stamp(0)), LIFE_BOUND - 1);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) mod decide;
 pub(super) mod files;
 mod places;
 mod strict;
+#[cfg(test)]
+mod tests;
 
 use decide::{Decided, Known, decide};
 use files::{DeadFile, Files};
@@ -46,8 +48,9 @@ pub const LOCK_NAME: &str = "lock";
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often the first checkpoint is tried before opening fails.
+/// How often the first checkpoint is tried before opening fails, and how many slots get it.
 const CHECKPOINT_TRIES: u32 = 3;
+const CHECKPOINT_COPIES: usize = 2;
 
 /// What a log is opened for.
 pub struct Opening<'a> {
@@ -217,7 +220,8 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
     let life = decided.life + u64::from(holds(Rule::LifePerOpen));
 
-    let places = places(cursors, &board, &last, &clock, store, &decided);
+    let found = (&last, files.checkpoint.lost < 2);
+    let places = places(cursors, &board, found, &clock, store, &decided);
     sign(&board, store, epoch, &clock, pid, &places);
     // Until the checkpoint is written, and the process may die before.
     board.set(StreamCounter::DurableOffset, report.evidence);
@@ -253,6 +257,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         durable_head: last.head,
         durable_reach: reach,
         durable_life: decided.life,
+        announced_max: decided.next + reach,
         is_checkpoint_owed: true,
         life,
         next: decided.next,
@@ -325,14 +330,18 @@ impl Log {
             self.board.set(counter, count);
         }
         let is_clean = files.is_clean && !holds(Rule::CleanFlagCleared);
-        let mut written = Ok(());
-        for at in 0..CHECKPOINT_TRIES {
-            if (at == 0 || written.is_err()) && holds(Rule::CheckpointAtOpen) {
-                written = self.checkpoint_as(is_clean);
+        // Whichever is lost, another one says what this run may hand out; and no slot stays blank.
+        let copies = files.checkpoint.empty_slots().max(CHECKPOINT_COPIES);
+        for _ in 0..copies {
+            let mut written = Ok(());
+            for at in 0..CHECKPOINT_TRIES {
+                if (at == 0 || written.is_err()) && holds(Rule::CheckpointAtOpen) {
+                    written = self.checkpoint_as(is_clean);
+                }
             }
-        }
-        if let Err(super::Trouble::Failed(op, error)) = written {
-            return Err(Error::io(op, error));
+            if let Err(super::Trouble::Failed(op, error)) = written {
+                return Err(Error::io(op, error));
+            }
         }
         // Not before: below it everything is on the medium, or in a ledger that is.
         self.board.set(StreamCounter::DurableOffset, self.next);

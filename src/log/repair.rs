@@ -16,10 +16,11 @@ use std::sync::Arc;
 use super::checkpoints::{self, Checkpoints};
 use super::edit::ring_of;
 use super::geometry::life_past_unknown;
+use super::open::decide::pass_over_lost;
 use super::open::{LOCK_NAME, Report, files, lock};
 use super::view::{board_named_in, is_locked, settle};
 use super::{BatchBuffer, Ended, Reader, Shared, sources};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::counters::{Board, CURSORS_MAX};
 use crate::error::{Code, Error, Result};
 use crate::format::{
@@ -86,7 +87,7 @@ impl Repair {
         let dir = dir.map_err(|error| told(&error))?;
         // Nothing is made where no store is.
         let seen = files::look(&*dir, false, true)?;
-        if seen.is_new() && seen.dead.is_empty() && !seen.checkpoint.is_damaged {
+        if seen.is_new() && seen.dead.is_empty() && seen.checkpoint.bad_slots.is_empty() {
             return Err(told(&"there is no store"));
         }
         let (lock, mut files) = if is_owner {
@@ -150,8 +151,14 @@ impl Repair {
         this.plan.saved = found;
         this.plan_losses(&state, &shared);
         match last {
-            Some(_) => this.plan_checkpoint(&mut state, is_active_there),
-            None => this.plan_new_checkpoint(&mut state, &shared, board.as_ref(), &report),
+            Some(_) => {
+                this.plan_checkpoint(&mut state, is_active_there);
+                pass_over_lost(&this.files, report.next, clock.stamp(), &mut state);
+            }
+            None => {
+                let now = clock.stamp();
+                this.plan_new_checkpoint(&mut state, &shared, board.as_ref(), (report.next, now));
+            }
         }
         state.ledger.clone_from(shared.ledger().ranges());
         this.checkpoint = state;
@@ -186,7 +193,8 @@ impl Repair {
             let mut checkpoints = Checkpoints::open(&*self.dir).map_err(failed)?;
             checkpoints.found(&self.files.checkpoint);
             // Once for each slot that does not verify, so that all do.
-            for _ in 0..self.files.checkpoint.bad_slots.len().max(1) {
+            let found = &self.files.checkpoint;
+            for _ in 0..found.bad_slots.len().max(found.empty_slots()).max(1) {
                 self.checkpoint.generation += 1;
                 checkpoints.write(&self.checkpoint).map_err(failed)?;
             }
@@ -274,7 +282,7 @@ impl Repair {
             (state.segment, state.page) = (0, 0);
         }
         // What was found damaged was not closed cleanly: the next open looks at the newest segment itself.
-        state.is_clean &= is_active_there && !self.files.checkpoint.is_damaged;
+        state.is_clean &= is_active_there;
     }
 
     /// No checkpoint is left: one is made of what the segments show and of what stands on the board.
@@ -283,10 +291,10 @@ impl Repair {
         state: &mut Checkpoint,
         shared: &Shared,
         board: Option<&Board>,
-        report: &Report,
+        (next, now): (u64, Stamp),
     ) {
         self.is_checkpoint_owed = true;
-        let (head, next) = (shared.head(), report.next.max(shared.head()));
+        let (head, next) = (shared.head(), next.max(shared.head()));
         self.plan.steps.push(format!(
             "checkpoint: write it anew: no slot verifies; the store begins at {head} and goes on at {next}"
         ));
@@ -296,7 +304,7 @@ impl Repair {
         *state = Checkpoint {
             store: shared.store,
             epoch: shared.epoch,
-            life: life_past_unknown(lives.max().unwrap_or(0).max(self.files.life_seen)),
+            life: life_past_unknown(lives.max().unwrap_or(0).max(self.files.life_seen), now),
             mark: next,
             opened: next,
             head,

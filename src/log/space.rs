@@ -10,6 +10,7 @@ use crate::counters::StreamCounter;
 use crate::format::{Loss, PAGE_SIZE, Reason};
 use crate::rules::{Rule, holds};
 use crate::segment;
+use crate::storage::is_room_missing;
 
 /// How long a file system that was full is left alone before a segment is made again.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(5);
@@ -107,11 +108,7 @@ impl Log {
     /// A file system without room is left alone for a while, as if the quota were full. Any other error
     /// is given back.
     fn no_space_or(&mut self, error: io::Error) -> io::Result<()> {
-        let no_space = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        );
-        if !no_space {
+        if !is_room_missing(&error) {
             return Err(error);
         }
         log::warn!("{}: no new segment: {error}", self.options.name);

@@ -240,7 +240,7 @@ fn look_once(
         store,
         epoch,
         is_live: board.is_some(),
-        is_checkpoint_damaged: files.checkpoint.is_damaged,
+        is_checkpoint_damaged: !files.checkpoint.bad_slots.is_empty(),
         bad_slots: files.checkpoint.bad_slots.to_vec(),
         segments: segments.map(|stored| stored.segment.clone()).collect(),
         bad_headers,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use forebay::clock::System;
 use forebay::counters::{SinkState, Stats};
 use forebay::log::{BatchBuffer, View};
-use forebay::sink::{Blocking, Outcome};
+use forebay::sink::{Answer, Batch, Blocking, Outcome};
 use forebay::storage::Real;
 use forebay::syncer::{LETTERS_DIR, Letter};
 use forebay::{Code, Engine, Record};
 
 use crate::common::collect::{Collect, callback_stream};
+use crate::common::gate::Gate;
 use crate::common::{LIMIT, Scratch, wait_until};
 
 /// What holds at any time. Numbers are read one after the other while threads count, so only those that
@@ -205,6 +206,42 @@ fn a_sink_that_blocks_for_ever_holds_up_nobody() {
     drop(release);
     engine.close(LIMIT).expect("now it ends");
     assert_eq!(stream.stats().durable_offset, 100);
+}
+
+/// `L-16`, `L-46`: the power went when the first letter's log was hardly made, and the disk is full since:
+/// the stream opens and delivers, and what is rejected is held until there is room.
+#[test]
+fn letters_that_a_full_disk_has_no_room_for_hold_up_no_open() {
+    let scratch = Scratch::new("letters-full");
+    let gate = Gate::default();
+    let open = || {
+        let reject = |batch: &Batch<'_>, answer: &mut Answer<'_>| {
+            for (index, record) in batch.iter().enumerate() {
+                if record.payload == b"bad" {
+                    answer.set(index, Outcome::Rejected("it is bad"));
+                }
+            }
+        };
+        let config = scratch.config(&callback_stream(""));
+        let config = config.with_sink("test", Blocking::new(Collect::with(reject)));
+        Engine::open_in(&config, &gate.world()).unwrap()
+    };
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    stream.append_durable(b"", 0, b"good", LIMIT).unwrap();
+    engine.close(LIMIT).unwrap();
+    std::fs::create_dir(scratch.join("data/telemetry").join(LETTERS_DIR)).unwrap();
+    gate.set_full(true);
+    let engine = open();
+    let stream = engine.stream("telemetry").unwrap();
+    for payload in ["good", "bad"] {
+        stream.append(b"", 0, payload.as_bytes()).unwrap();
+    }
+    wait_until("delivery", || stream.stats().acked_offset == 2);
+    assert_eq!(stream.stats().dead_letters_total, 0);
+    gate.set_full(false);
+    wait_until("a letter", || stream.stats().dead_letters_total == 1);
+    engine.close(LIMIT).unwrap();
 }
 
 /// `G-052`, `L-S10`: with threads and a real disk: what is rejected is durable as a letter, with all that it

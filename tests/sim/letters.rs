@@ -60,18 +60,16 @@ pub fn with_letters(
             pid: 1,
         })
     };
-    let opened = match disk.letters_names().is_empty() {
-        true => None,
-        false => match open() {
-            Ok(opened) => Some(opened),
-            Err(error) => {
-                assert!(disk.is_off() || disk.may_fail(), "open failed: {error}");
-                return None;
-            }
-        },
-    };
     let interval = setup.checkpoint_interval;
-    let mut letters = DeadLetters::new(Box::new(open), opened, board.clone(), interval);
+    let is_there = !disk.letters_names().is_empty();
+    let letters = DeadLetters::new(Box::new(open), is_there, board.clone(), interval);
+    let mut letters = match letters {
+        Ok(letters) => letters,
+        Err(error) => {
+            assert!(disk.is_off() || disk.may_fail(), "open failed: {error}");
+            return None;
+        }
+    };
     let new_box = || {
         let waker = || Arc::new(Waker::new());
         Arc::new(LetterBox::new(BODY_MAX, waker(), waker()).unwrap())

@@ -77,6 +77,8 @@ pub struct Moment<'a> {
     pub durable: u64,
     /// Offsets below were handed out.
     pub next: u64,
+    /// What was below may have been given back.
+    pub head: u64,
     /// What damage may have cost up to the open.
     pub damage: &'a Victims,
 }
@@ -209,6 +211,7 @@ impl Oracle {
         Moment {
             durable: u64::MAX,
             next: self.next(),
+            head: self.head_max,
             damage: &self.damage,
         }
     }
@@ -222,8 +225,9 @@ impl Oracle {
         assert_eq!(record.id, id, "another record at offset {offset}");
         // Without its checkpoint a store does not know what it had dropped. And where a segment's header is gone,
         // the one before it is read beyond where that one took over: what had been given up there comes back.
-        let is_back = moment.damage.checkpoint && offset < self.head_max.max(self.cursor_max)
-            || moment.damage.header;
+        let mut lost = moment.damage.headers.iter();
+        let is_back =
+            moment.damage.checkpoint && offset < moment.head || lost.any(|base| *base <= offset);
         assert!(
             record.fate != Fate::Gone || is_back || moment.damage.offsets.contains(&offset),
             "the record at {offset} had been declared gone: a ghost"
@@ -243,7 +247,7 @@ impl Oracle {
             if fate == Fate::Promised && found.binary_search(offset).is_err() {
                 let is_hit = moment.damage.offsets.contains(offset) || self.hit.contains(offset);
                 // Without its checkpoint a store does not know what it had given back.
-                let is_given_back = moment.damage.checkpoint && *offset < self.head_max;
+                let is_given_back = moment.damage.checkpoint && *offset < moment.head;
                 assert!(
                     is_hit || is_given_back,
                     "the durable record {offset} is missing"

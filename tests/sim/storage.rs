@@ -111,6 +111,7 @@ struct World {
     size: u64,
     page_life: u64,
     opened: u64,
+    head: u64,
     /// One in so many reads fails.
     read_failures: u64,
     has_read_failed: bool,
@@ -155,6 +156,7 @@ impl SimDisk {
             size: u64::MAX,
             page_life: 0,
             opened: 0,
+            head: 0,
             read_failures: 0,
             has_read_failed: false,
             has_failed: false,
@@ -242,6 +244,11 @@ impl SimDisk {
     /// The greatest offset from which any run said that it would hand out.
     pub fn opened(&self) -> u64 {
         self.world().opened
+    }
+
+    /// The greatest head that any run wrote into a checkpoint: what is below may have been given back.
+    pub fn head(&self) -> u64 {
+        self.world().head
     }
 
     /// An operation failed since the process started.
@@ -439,6 +446,7 @@ impl World {
             }
             if let Ok(checkpoint) = Checkpoint::decode(bytes) {
                 self.opened = self.opened.max(checkpoint.opened);
+                self.head = self.head.max(checkpoint.head);
             }
         }
         let redirected = self.redirect(id, bytes, position);

@@ -278,6 +278,7 @@ impl Life {
     fn note(&mut self, run: &Delivery) {
         self.oracle.forgive(self.disk.take_victims());
         self.oracle.life = self.oracle.life.max(self.disk.page_life());
+        self.oracle.head_max = self.oracle.head_max.max(self.disk.head());
         for (index, at) in self.active.iter().enumerate() {
             let name = self.sinks[*at].name;
             let bound = self.bounds.get_mut(name).unwrap();
@@ -303,6 +304,7 @@ impl Life {
         let (disk, clock) = (self.disk.clone(), self.clock.clone());
         let shm = self.shm.clone();
         self.was_bare |= self.disk.is_bare();
+        self.oracle.head_max = self.oracle.head_max.max(self.disk.head());
         let run = Delivery::open_in(board, &disk, &clock, self.setup, &to, shm.as_ref());
         self.oracle.forgive(self.disk.take_victims());
         let mut run = run?;
@@ -357,15 +359,11 @@ impl Life {
                 continue;
             };
             let least = if is_lost { 0 } else { bound.least };
-            let most = bound.most.max(head).max(if is_lost { u64::MAX } else { 0 });
+            let most = bound.most.max(head);
             assert!(
                 (least..=most).contains(&place),
                 "the cursor {name} stands at {place}, not from {least} to {most}"
             );
-            if is_lost && place > bound.most {
-                // It is a new one.
-                bound.since = place;
-            }
             bound.least = bound.least.min(place);
         }
     }

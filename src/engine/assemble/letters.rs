@@ -36,13 +36,7 @@ pub(super) fn prepare(
         let board = board.join(format!("{LETTERS_DIR}.board"));
         let budget = options.disk_bytes_max;
         let open = move || open(ram_dir(budget), &|_| board.clone(), &world, &options);
-        let (open, opened) = (Box::new(open), None);
-        return Ok(DeadLetters::new(
-            open,
-            opened,
-            Arc::clone(board_of_stream),
-            interval,
-        ));
+        return DeadLetters::new(Box::new(open), false, Arc::clone(board_of_stream), interval);
     }
     let path = stream.buffer.path.join(LETTERS_DIR);
     let is_there = match world.storage.open_dir(&path, false) {
@@ -60,13 +54,12 @@ pub(super) fn prepare(
         let board = |store: StoreId| run_dir.join(format!("{store}.board"));
         open(dir, &board, &world, &options)
     };
-    let opened = is_there.then(&open).transpose()?;
-    Ok(DeadLetters::new(
+    DeadLetters::new(
         Box::new(open),
-        opened,
+        is_there,
         Arc::clone(board_of_stream),
         interval,
-    ))
+    )
 }
 
 /// A box for an exporter.

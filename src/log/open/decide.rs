@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Report;
 use super::files::{Files, StoredSegment};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::counters::{Board, StreamCounter};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, HEADER_COPIES, Loss, Reason, StoreId};
@@ -240,7 +240,7 @@ pub(in crate::log) fn decide(
             false => (scanned.evidence.end_slot - 1).max(HEADER_COPIES),
         });
     let seen = life.max(of(Rule::LifeAbovePages, scanned.evidence.life));
-    let life = last_life(files, last, seen);
+    let life = last_life(files, last, seen, clock.stamp());
     Ok(Decided {
         next,
         life,
@@ -251,7 +251,12 @@ pub(in crate::log) fn decide(
 }
 
 /// The first offset that nobody can have been handed.
-fn next_offset(files: &Files, last: &Checkpoint, end: u64, own_ring_records: u32) -> u64 {
+pub(super) fn next_offset(
+    files: &Files,
+    last: &Checkpoint,
+    end: u64,
+    own_ring_records: u32,
+) -> u64 {
     let ring = match holds(Rule::OffsetsSkippedByOldRing) {
         true => u64::from(last.ring_records),
         false => u64::from(own_ring_records),
@@ -281,23 +286,37 @@ fn next_offset(files: &Files, last: &Checkpoint, end: u64, own_ring_records: u32
         true => behind_end.max(last.mark + last.reach + ring),
         false => behind_end,
     };
-    if !files.checkpoint.is_damaged {
-        return next;
+    match files.checkpoint.lost {
+        0 => next,
+        // The newest may be lost. It was the same run's, or nobody was handed anything behind it yet: an open
+        // writes two. It was written within what this one covers, and reaches at most twice as far.
+        1 => next + 2 * last.reach.max(REACH_MIN * ring) + 2 * ring,
+        // It may have been the next run's, with a ring of any size.
+        _ => next + REACH_UNKNOWN,
     }
-    // The newest checkpoint may be lost. It was written within what this one covers, or by an open, which
-    // went on at `next` at most; and it reaches at most twice as far.
-    let ring = ring.max(own_ring_records.into());
-    next + 2 * last.reach.max(REACH_MIN * ring) + 2 * ring
+}
+
+/// What a checkpoint has to say that is written before an engine opens the store, where the newest one may
+/// be lost: behind it that shows no more.
+pub(in crate::log) fn pass_over_lost(files: &Files, next: u64, now: Stamp, state: &mut Checkpoint) {
+    if files.checkpoint.lost == 0 {
+        return;
+    }
+    let lives = files.segments.iter().map(|stored| stored.segment.life);
+    let seen = lives.max().unwrap_or(0).max(files.life_seen);
+    state.is_clean = false;
+    state.opened = state.opened.max(next);
+    state.life = life_past_unknown(state.life.max(seen), now);
 }
 
 /// The greatest life that can have been in use, where `seen` is the greatest that anything shows: segments
 /// that were begun after the last checkpoint may be lost, and no life is used again.
-fn last_life(files: &Files, last: &Checkpoint, seen: u64) -> u64 {
+pub(super) fn last_life(files: &Files, last: &Checkpoint, seen: u64, now: Stamp) -> u64 {
     if files.is_new() || !holds(Rule::LivesSkipped) {
         return seen;
     }
-    if last.generation == 0 || files.checkpoint.is_damaged {
-        return life_past_unknown(seen);
+    if last.generation == 0 || files.checkpoint.lost > 0 {
+        return life_past_unknown(seen, now);
     }
     match holds(Rule::LifeAboveCheckpoint) {
         true => seen.max(last.life + LIVES_MAX),

@@ -10,6 +10,7 @@ use crate::clock::Stamp;
 use crate::error::{Error, Result};
 use crate::format::{
     Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
+    SLOT_COUNT,
 };
 use crate::rules::{Rule, holds};
 use crate::segment::{self, READ_AHEAD_PAGES, position};
@@ -93,7 +94,9 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
     };
     match open(checkpoints::FILE_NAME) {
         Ok(file) => files.read_checkpoint(&*file)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            files.checkpoint.lost = SLOT_COUNT;
+        }
         Err(error) => return Err(Error::io("open checkpoint", error)),
     }
     let list = dir
@@ -148,7 +151,7 @@ impl Files {
         let newest = self.checkpoint.newest.as_ref();
         self.store = newest.map(|newest| newest.store);
         self.is_clean = newest.is_some_and(|newest| newest.is_clean)
-            && !(self.checkpoint.is_damaged && holds(Rule::CleanNeedsAllSlots));
+            && (self.checkpoint.lost == 0 || !holds(Rule::CleanNeedsAllSlots));
         Ok(())
     }
 
@@ -292,12 +295,10 @@ impl Files {
         let belongs = |(page, slot): (&[u8], u32)| {
             PageHeader::decode(page).filter(|header| header.slot == slot)
         };
-        let headers = pages.filter_map(belongs);
-        let newest = headers.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
         let store = self.store?;
-        if newest.store != store.tag() {
-            return None;
-        }
+        let headers = pages.filter_map(belongs);
+        let own = headers.filter(|header| header.store == store.tag() && !self.is_copy(header));
+        let newest = own.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
         log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
         self.life_seen = self.life_seen.max(newest.life);
         let newest_checkpoint = self.checkpoint.newest.as_ref();
@@ -316,6 +317,21 @@ impl Files {
             name: newest_checkpoint
                 .map(|checkpoint| checkpoint.name.clone())
                 .unwrap_or_default(),
+        })
+    }
+
+    /// Whether another segment has that page at the same place: no two write with the same base and life.
+    fn is_copy(&self, page: &PageHeader) -> bool {
+        let others = self.segments.iter();
+        let mut others = others.filter(|stored| stored.segment.base == page.base);
+        others.any(|stored| {
+            let Ok(mut bytes) = Buffer::new(PAGE_SIZE) else {
+                return false;
+            };
+            let at = position(page.slot);
+            let len = read_what_can_be_read(&*stored.segment.file, &mut bytes, at);
+            let told = |page: &PageHeader| (page.store, page.base, page.life, page.slot);
+            PageHeader::decode(&bytes[..len]).is_some_and(|other| told(&other) == told(page))
         })
     }
 

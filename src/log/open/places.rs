@@ -9,11 +9,12 @@ use crate::clock::Clock;
 use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place};
 use crate::format::{Checkpoint, StoreId};
 
-/// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured.
+/// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured. One that
+/// no checkpoint has is not new for certain where that of a run may be lost: it starts at the oldest.
 pub(super) fn places(
     cursors: &[(Name<CURSOR_NAME_MAX>, bool)],
     board: &Board,
-    last: &Checkpoint,
+    (last, is_of_last): (&Checkpoint, bool),
     clock: &Arc<dyn Clock>,
     store: StoreId,
     decided: &Decided,
@@ -30,7 +31,7 @@ pub(super) fn places(
                 let saved = saved.as_ref().map_or(0, |saved| saved.position);
                 place.position >= saved && place.position <= decided.next
             });
-            let position = if *starts_newest {
+            let position = if *starts_newest && is_of_last {
                 decided.next
             } else {
                 last.head

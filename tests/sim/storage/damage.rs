@@ -25,8 +25,8 @@ pub struct Victims {
     pub offsets: BTreeSet<u64>,
     /// The newest checkpoint is gone.
     pub checkpoint: bool,
-    /// Both headers of a segment are gone, or its name.
-    pub header: bool,
+    /// The bases of segments of which both headers are gone, or the name.
+    pub headers: BTreeSet<u64>,
     pub hits: u64,
 }
 
@@ -102,9 +102,10 @@ fn generation(bytes: &Pages) -> u64 {
         .unwrap_or(0)
 }
 
-fn has_header(bytes: &Pages) -> bool {
+/// What a header of a segment says that verifies.
+fn header(bytes: &Pages) -> Option<SegmentHeader> {
     let mut copies = 0..HEADER_COPIES as usize;
-    copies.any(|slot| SegmentHeader::decode(bytes.page(slot)).is_ok())
+    copies.find_map(|slot| SegmentHeader::decode(bytes.page(slot)).ok())
 }
 
 impl Victims {
@@ -117,7 +118,8 @@ impl Victims {
         if name == "checkpoint" {
             self.checkpoint |= generation(after) < generation(before);
         } else if name.starts_with("segment-") {
-            self.header |= has_header(before) && !has_header(after);
+            let lost = header(before).filter(|_| header(after).is_none());
+            self.headers.extend(lost.map(|lost| lost.base));
             let end = hit.end.min(before.len());
             for slot in (hit.start / PAGE_SIZE).max(2)..end.div_ceil(PAGE_SIZE) {
                 let at = slot * PAGE_SIZE;
@@ -131,7 +133,7 @@ impl Victims {
     pub fn extend(&mut self, more: Self) {
         self.offsets.extend(more.offsets);
         self.checkpoint |= more.checkpoint;
-        self.header |= more.header;
+        self.headers.extend(more.headers);
         self.hits += more.hits;
     }
 }
@@ -226,7 +228,7 @@ impl SimDisk {
         });
         files.all(|(name, bytes)| match name.as_str() {
             "checkpoint" => generation(&bytes) == 0,
-            _ => !name.starts_with("segment-") || !has_header(&bytes),
+            _ => !name.starts_with("segment-") || header(&bytes).is_none(),
         })
     }
 

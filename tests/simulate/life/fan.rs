@@ -43,8 +43,9 @@ struct Image {
     opened: Opened,
     /// What damage may have cost since the moment.
     damage: Victims,
-    /// The greatest life of a page before the open, and the bytes that the files took.
+    /// The greatest life of a page before the open, the greatest head, and the bytes that the files took.
     life: u64,
+    head: u64,
     allocated: u64,
     /// Nothing told that there was a store.
     was_bare: bool,
@@ -148,7 +149,7 @@ impl Life {
                 disk.set_sync_failures(0);
                 disk.set_read_failures(0);
             }
-            let (life, allocated) = (disk.page_life(), disk.allocated());
+            let (life, head, allocated) = (disk.page_life(), disk.head(), disk.allocated());
             let opened = self.open_image(&disk, &clock);
             if let Some(opened) = opened.filter(|_| !disk.is_off()) {
                 disk.set_fuel(u64::MAX);
@@ -158,6 +159,7 @@ impl Life {
                     opened,
                     damage,
                     life,
+                    head,
                     allocated,
                     was_bare,
                 };
@@ -188,6 +190,7 @@ impl Life {
         let shared = opened.log.shared().clone();
         if traces() {
             eprintln!("image: {:?} {told:?} {:?}", opened.report, damage.hits);
+            eprintln!("{:?} {:?}", shared.segments(), shared.ledger().ranges());
         }
         if self.store != Some(shared.store) {
             assert!(image.was_bare && damage.hits > 0, "it was this store");
@@ -197,6 +200,7 @@ impl Life {
         let moment = Moment {
             durable: told.durable,
             next: told.next,
+            head: disk.head(),
             damage,
         };
         let oracle = &self.oracle;
@@ -204,7 +208,7 @@ impl Life {
         let head = shared.head();
         let seen = (oracle, &moment);
         let (offsets, _) = read_all(disk, &mut reader, &mut fan.batch, seen, head);
-        let reached = oracle.head_max.max(oracle.cursor_max);
+        let reached = oracle.head_max.max(oracle.cursor_max).max(image.head);
         let reached = positions.iter().copied().max().unwrap_or(0).max(reached);
         assert!(head <= reached, "the head {head} was never so far");
         let life = opened.board.get(StreamCounter::Life);
@@ -269,6 +273,7 @@ impl Life {
         let head = shared.head();
         let mut reader = Reader::new(shared, clock.clone()).unwrap();
         let moment = Moment {
+            head: disk.head(),
             damage: &damage,
             ..self.oracle.now()
         };

@@ -1,0 +1,163 @@
+//! What an open makes of checkpoints and headers that are lost.
+
+use super::*;
+use crate::clock::Stamp;
+use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader, SegmentHeader};
+use crate::segment::{position, write_headers};
+use crate::storage::{Memory, ram_dir};
+
+const STORE: StoreId = StoreId(*b"0123456789abcdef");
+const PAGES: u32 = 16;
+
+fn stored(dir: &dyn Dir, number: u32) -> Arc<dyn File> {
+    let file = dir.create(&segment::file_name(number)).unwrap();
+    file.preallocate(position(PAGES)).unwrap();
+    file
+}
+
+fn put_header(file: &dyn File, number: u32, base: u64, life: u64) {
+    let header = SegmentHeader {
+        store: STORE,
+        epoch: 1,
+        base,
+        life,
+        number,
+        pages: PAGES,
+        prepared: Stamp::default(),
+        name: Name::default(),
+    };
+    write_headers(file, &header).unwrap();
+}
+
+fn put_page(file: &dyn File, slot: u32, base: u64, life: u64) {
+    let header = PageHeader {
+        store: STORE.tag(),
+        base,
+        life,
+        first: base,
+        slot,
+        start: u16::try_from(PAGE_SIZE).unwrap(),
+        ..PageHeader::default()
+    };
+    let mut page = vec![0; PAGE_SIZE];
+    header.encode(&mut page);
+    file.write_at(&page, position(slot)).unwrap();
+}
+
+/// The numbers, bases and lives of the segments that an open finds.
+fn found(dir: &dyn Dir) -> Vec<(u32, u64, u64)> {
+    let files = files::look(dir, true, false).unwrap();
+    let segments = files.segments.iter().map(|stored| &stored.segment);
+    let told = segments.map(|segment| (segment.number, segment.base, segment.life));
+    told.collect()
+}
+
+/// A page of another segment that came to stand in one without headers does not say what that one is: else
+/// one of the two would take the other's place.
+#[test]
+fn a_header_is_not_made_of_another_segments_page() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES + 3, 100, 7);
+    put_page(&*second, HEADER_COPIES + 3, 100, 7);
+    assert_eq!(found(&*dir), [(1, 100, 7)]);
+    put_page(&*second, HEADER_COPIES, 50, 6);
+    put_page(&*second, HEADER_COPIES + 1, 50, 9);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 50, 6)]);
+}
+
+/// What replaces a segment that held nothing has its base, and a life of its own.
+#[test]
+fn a_header_is_made_of_pages_with_the_base_of_a_segment_that_is_replaced() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES, 100, 7);
+    put_page(&*second, HEADER_COPIES, 100, 8);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 8)]);
+}
+
+fn files_with(lost: u32, last: &Checkpoint) -> Files {
+    let mut files = Files::default();
+    files.checkpoint.newest = Some(last.clone());
+    files.checkpoint.lost = lost;
+    files
+}
+
+fn last() -> Checkpoint {
+    Checkpoint {
+        generation: 9,
+        life: 20,
+        mark: 1000,
+        opened: 500,
+        ring_records: 64,
+        reach: 128,
+        ..Checkpoint::default()
+    }
+}
+
+#[test]
+fn an_open_goes_on_behind_all_that_a_lost_checkpoint_may_have_allowed() {
+    let last = last();
+    let ring = u64::from(last.ring_records);
+    let next = |lost| decide::next_offset(&files_with(lost, &last), &last, last.mark, 64);
+    assert_eq!(next(0), last.mark + last.reach + ring);
+    // Written when the one that is left reached no further, and with twice its reach.
+    let handed_out = last.mark + last.reach + 2 * last.reach + ring;
+    assert!(next(1) >= handed_out);
+    assert_eq!(next(1), next(0) + 4 * ring + 2 * ring);
+    // With two lost it may be that of a run with another ring.
+    assert!(next(2) > next(1) + 64 * (1 << 26));
+}
+
+#[test]
+fn no_life_is_used_again_that_a_lost_checkpoint_may_have_allowed() {
+    let last = last();
+    let life = |lost| {
+        let files = files_with(lost, &last);
+        decide::last_life(&files, &last, 21, Stamp::default())
+    };
+    assert_eq!(life(0), 20 + 256);
+    assert!(life(1) > 20 + 2 * 256);
+}
+
+/// A checkpoint that a tool writes over what is left says it instead.
+#[test]
+fn what_was_lost_stays_known_when_only_a_cursor_is_moved() {
+    let last = Checkpoint {
+        is_clean: true,
+        ..last()
+    };
+    let mut state = last.clone();
+    let now = Stamp::default();
+    decide::pass_over_lost(&files_with(0, &last), 1500, now, &mut state);
+    assert_eq!(state, last);
+    decide::pass_over_lost(&files_with(1, &last), 1500, now, &mut state);
+    assert!(!state.is_clean && state.opened == 1500 && state.life > 20 + 2 * 256);
+}
+
+#[test]
+fn a_cursor_that_may_have_been_lost_is_not_taken_for_a_new_one() {
+    let board = Board::new(Memory::private(Board::LEN).unwrap());
+    let clock: Arc<dyn Clock> = Arc::new(crate::clock::System::new());
+    let decided = Decided {
+        next: 700,
+        life: 1,
+        resume: None,
+        is_fresh: false,
+        is_ring_used: false,
+    };
+    let last = Checkpoint {
+        head: 300,
+        ..last()
+    };
+    let cursors = [(Name::try_from("live").unwrap(), true)];
+    let position = |is_of_last| {
+        let found = (&last, is_of_last);
+        let places = places(&cursors, &board, found, &clock, STORE, &decided);
+        places[0].1.position
+    };
+    assert_eq!(position(true), 700);
+    assert_eq!(position(false), 300);
+}
