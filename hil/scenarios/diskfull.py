@@ -17,15 +17,16 @@ def run(lab, board):
     board.sh(f"{load} 300 reject", timeout=1200)
     board.sh("dd if=/dev/zero of=/data/others bs=65536 2>/dev/null || true")
     board.sh(f"{load} 300 reject", timeout=1200)
+    taken = promised(board)[1]
     said = board.sh(f"{load} 100000 reject dead >/run/said 2>&1; tail -n 1 /run/said", timeout=1200)
     holds(f"a full disk is said: {said}", "not durable in time" in said or "ERR_FULL" in said)
     board.kill()
-    full = survived(lab, board)
+    full = survived(lab, board, taken)
     board.start()
     board.sh("rm /data/others")
     board.sh(f"{load} 300 reject dead", timeout=1200)
     board.kill()
-    after, taken = promised(board)
+    after = promised(board)[0]
     holds(f"it goes on: {full}, then {after}", after > full > 0)
     # The store may have left numbers out between the two lives, of which none was promised: `probe check` knows of one.
     image = lab.folder / "copy.img"
