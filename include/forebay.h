@@ -323,11 +323,6 @@ typedef struct forebay_engine forebay_engine;
 typedef struct forebay_stream forebay_stream;
 
 /**
- * Errors as numbers: a broker may send one that the bindings have no name for.
- */
-typedef int ErrorCode;
-
-/**
  * Is told a line: its `forebay_log_level`, which part says it, and the text. Both end with a NUL and are
  * good as long as the callback runs.
  *
@@ -834,12 +829,6 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-extern ErrorCode rd_kafka_event_error(rd_kafka_event_t *event);
-
-extern const char *rd_kafka_err2str(ErrorCode code);
-
-extern ErrorCode rd_kafka_error_code(const rd_kafka_error_t *error);
 
 /**
  * Opens an engine: recovers the stores of its streams and starts its threads.

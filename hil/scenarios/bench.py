@@ -10,7 +10,7 @@ from lab import disklog
 from lab.scenario import holds
 
 NEEDS = {"cost", "disk log"}
-TOLERANCE = {"instructions": 0.02, "disk instructions": 0.10, "KiB": 0.05, "bytes": 0.05, "flushes": 0.05}
+TOLERANCE = {"instructions": 0.02, "disk instructions": 0.10, "KiB": 0.10, "bytes": 0.10, "flushes": 0.10}
 BASELINES = Path(__file__).resolve().parents[1] / "baseline"
 
 
@@ -21,14 +21,14 @@ def run(lab, board):
     figures = [json.loads(line[5:]) for line in said.splitlines() if line.startswith("COST ")]
     board.stop()
 
-    # What the disk is told: 20,000 records of 116 bytes under the default policy.
+    # What the disk is told: 20,000 records of 106 bytes under the default policy.
     board.prepare(96)
-    board.start(log=True)
+    board.start(log=True, count=True)
     board.sh("sync; mkdir -p /data/store")
     board.sh("probe fill /data/store 20000 100", timeout=3000)
     board.stop()
     wrote, flushes = disklog.written(disklog.read(board.log))
-    figures.append({"name": "bytes told to the disk, 20,000 records of 116 bytes", "value": wrote, "unit": "bytes"})
+    figures.append({"name": "bytes told to the disk, 20,000 records of 106 bytes", "value": wrote, "unit": "bytes"})
     figures.append({"name": "flushes of the disk, the same", "value": flushes, "unit": "flushes"})
 
     path = BASELINES / f"{lab.target.name}.json"
@@ -39,11 +39,12 @@ def run(lab, board):
     moved = []
     for figure in figures:
         name, value = figure["name"], figure["value"]
-        lab.figure(name, value)
+        lab.figure(name if figure["unit"] in ("bytes", "flushes") else f"{name}, {figure['unit']}", value)
         known = baseline.get(name)
         if known is None or abs(value - known) > TOLERANCE[figure["unit"]] * known:
             moved.append(f"{name}: {value}, was {known}")
-    most = lab.target.board["instructions_max"]
+    most = lab.target.board.get("instructions_max", {})
+    seen = {figure["name"]: figure["value"] for figure in figures}
     for name, bound in most.items():
-        holds(f"{name}: {lab.figures[name]}, at most {bound}", lab.figures[name] <= bound)
+        holds(f"{name}: {seen[name]}, at most {bound}", seen[name] <= bound)
     holds(f"other than the baseline (meant? hil/run --scenario bench --update-baseline): {moved}", not moved)

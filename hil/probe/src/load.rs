@@ -33,7 +33,9 @@ impl Note {
         let mut block = Aligned([0; BLOCK]);
         let text = format!("FOREBAY {} {}\n", self.promised, self.taken);
         block.0[..text.len()].copy_from_slice(text.as_bytes());
-        self.file.write_all_at(&block.0, self.at)
+        // An error that comes once may hit the note; it is meant for the store.
+        let again = |_| self.file.write_all_at(&block.0, self.at);
+        self.file.write_all_at(&block.0, self.at).or_else(again)
     }
 }
 
