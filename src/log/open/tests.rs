@@ -162,7 +162,7 @@ fn a_cursor_that_may_have_been_lost_is_not_taken_for_a_new_one() {
     assert_eq!(position(false), 300);
 }
 
-/// A ring that was larger than the one asked for is made durable at once: the checkpoint before reaches as far.
+/// A ring that was larger than the one asked for is made durable at once: the checkpoint reaches as far.
 #[test]
 fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
     let dir = ram_dir(4 << 20);
