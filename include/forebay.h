@@ -355,7 +355,8 @@ typedef struct {
      */
     const char *stream;
     /**
-     * The sink's name, with a NUL, where `kind` is FOREBAY_EVENT_SINK or FOREBAY_EVENT_CRASH_LOOP; else null.
+     * The sink's name, with a NUL, where `kind` is FOREBAY_EVENT_SINK or
+     * FOREBAY_EVENT_CRASH_LOOP; else null.
      */
     const char *sink;
 } forebay_event;

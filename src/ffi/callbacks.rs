@@ -215,7 +215,8 @@ pub struct forebay_event {
     pub value: i64,
     /// The stream's name, with a NUL.
     pub stream: *const c_char,
-    /// The sink's name, with a NUL, where `kind` is FOREBAY_EVENT_SINK or FOREBAY_EVENT_CRASH_LOOP; else null.
+    /// The sink's name, with a NUL, where `kind` is FOREBAY_EVENT_SINK or
+    /// FOREBAY_EVENT_CRASH_LOOP; else null.
     pub sink: *const c_char,
 }
 
