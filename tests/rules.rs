@@ -28,7 +28,7 @@ use std::sync::Mutex;
 use forebay::rules::{Rule, without};
 
 /// Where a rule is not seen where the table says, so many lives are tried.
-const LIVES: u64 = 100;
+const LIVES: u64 = 1000;
 /// The table is made with so many if nothing else is asked for.
 const LIVES_OF_TABLE: u64 = 500;
 const THREADS: usize = 2;
