@@ -20,7 +20,7 @@ use heapless::String as Name;
 use super::checkpoints::{self, Checkpoints};
 use super::sources::Sources;
 use super::spare::{self, Spare};
-use super::{Geometry, Log, Options};
+use super::{Geometry, Log, Options, Trouble};
 use crate::clock::{Clock, Mono};
 use crate::counters::{Board, CURSOR_NAME_MAX, StreamCounter};
 use crate::error::{Code, Error, Result};
@@ -216,6 +216,10 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     if !files.is_clean && !files.is_last_good() && holds(Rule::ResumeInGoodOnly) {
         decided.resume = None;
     }
+    if files.is_run_unknown() {
+        // The last segment stays as it is, for what it shows.
+        (decided.resume, decided.is_fresh) = (None, false);
+    }
     report.next = decided.next;
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
     let life = decided.life + u64::from(holds(Rule::LifePerOpen));
@@ -338,7 +342,7 @@ impl Log {
                     written = self.checkpoint_as(is_clean);
                 }
             }
-            if let Err(super::Trouble::Failed(op, error)) = written {
+            if let Err(Trouble::Failed(op, error)) = written {
                 return Err(Error::io(op, error));
             }
         }
@@ -355,8 +359,24 @@ impl Log {
         for dead in &files.dead {
             self.settle_dead(dead);
         }
+        if files.is_run_unknown() {
+            self.leave_evidence();
+        }
         self.report_space();
         Ok(())
+    }
+
+    /// Begins a segment before anything is handed out, where there is room for one: the checkpoint may be lost
+    /// again, and nothing else says yet which offsets and lives this run goes on with.
+    fn leave_evidence(&mut self) {
+        let begun = match self.spare_in_room() {
+            Ok(Some(spare)) => self.start(spare, self.next),
+            Ok(None) => Ok(()),
+            Err(error) => Err(Trouble::Failed("prepare segment", error)),
+        };
+        if let Err(Trouble::Failed(op, error)) = begun {
+            log::warn!("{}: {op} failed: {error}", self.options.name);
+        }
     }
 
     /// A file that is no segment any more becomes the spare or goes. What makes no sense is set aside.

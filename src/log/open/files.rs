@@ -377,6 +377,11 @@ impl Files {
         self.checkpoint.newest.is_none() && self.segments.is_empty()
     }
 
+    /// Nothing is left that says what the last run handed out.
+    pub fn is_run_unknown(&self) -> bool {
+        !self.is_new() && (self.checkpoint.newest.is_none() || self.checkpoint.lost > 1)
+    }
+
     /// Puts the segments in order and takes out those that nobody needs: the next one begins at or
     /// below the head, or where they begin, because it replaced them.
     pub fn order(&mut self, head: u64) {
