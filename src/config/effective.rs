@@ -177,6 +177,7 @@ fn buffer(buffer: &Buffer) -> String {
         max_disk_bytes,
         max_age,
         min_free_bytes,
+        max_damaged_bytes,
         reserves_all,
         strict,
         on_full,
@@ -206,6 +207,7 @@ fn buffer(buffer: &Buffer) -> String {
             max_age.map_or_else(|| "null".to_owned(), |age| age.as_secs().to_string()),
         ),
         ("minFreeBytes", min_free_bytes.to_string()),
+        ("maxDamagedBytes", max_damaged_bytes.to_string()),
         ("reserve", word(if *reserves_all { "all" } else { "none" })),
         ("strict", strict.to_string()),
         (

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use heapless::String as Name;
 
+use super::aside::Aside;
 use super::checkpoints::{self, Checkpoints};
 use super::sources::Sources;
 use super::spare::{self, Spare};
@@ -165,7 +166,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         ring,
         pid,
     } = opening;
-    let mut geometry = Geometry::of(&options);
+    let geometry = Geometry::of(&options);
     let lock = lock(&*lock_dir)?;
     let mut files = files::look(&*dir, true, options.is_strict)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
@@ -186,8 +187,6 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         name: options.name.clone(),
         ..Checkpoint::default()
     });
-    // What was set aside counts against the budget, up to a quarter of it.
-    geometry.budget_pages -= files.aside_pages().min(geometry.budget_pages / 4);
     files.order(last.head);
     let shared = Arc::new(files.shared(store, epoch));
     let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
@@ -270,6 +269,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         replaced: None,
         spares: Vec::new(),
         leftovers: Vec::new(),
+        aside: Vec::new(),
         no_space_until: Mono::default(),
         reserve_due: Mono::default(),
         reserve_short: None,
@@ -348,6 +348,7 @@ impl Log {
         }
         // Not before: below it everything is on the medium, or in a ledger that is.
         self.board.set(StreamCounter::DurableOffset, self.next);
+        self.adopt_aside(&files.aside);
         for name in &files.spares {
             if self.adopt_spare(name, files) {
                 continue;
@@ -359,6 +360,7 @@ impl Log {
         for dead in &files.dead {
             self.settle_dead(dead);
         }
+        self.drop_aside(0);
         if files.is_run_unknown() {
             self.leave_evidence();
         }
@@ -366,8 +368,8 @@ impl Log {
         Ok(())
     }
 
-    /// Begins a segment before anything is handed out, where there is room for one: the checkpoint may be lost
-    /// again, and nothing else says yet which offsets and lives this run goes on with.
+    /// Begins a segment before anything is handed out, where there is room for one: the checkpoint may be
+    /// lost again, and nothing else says yet which offsets and lives this run goes on with.
     fn leave_evidence(&mut self) {
         let begun = match self.spare_in_room() {
             Ok(Some(spare)) => self.start(spare, self.next),
@@ -401,6 +403,8 @@ impl Log {
             self.shared.with_table(|table| table.block(segment.number));
             log::warn!("{}: rename {name} failed: {error}", self.options.name);
         }
+        let size = segment.file.size().unwrap_or(0);
+        self.take_out(Aside::new(&aside, size));
     }
 }
 

@@ -217,7 +217,10 @@ impl Log {
             .with_table(|table| table.remove_first(self.durable_head, last_end))
         {
             is_any = true;
-            self.keep(freed);
+            let end = self.shared.first_base().unwrap_or(u64::MAX);
+            if !self.set_aside(&freed.segment, end) {
+                self.keep(freed);
+            }
         }
         if is_any {
             self.report_space();

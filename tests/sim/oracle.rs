@@ -164,6 +164,7 @@ impl Oracle {
                 let record = &self.records[offset];
                 moment.fate(*offset, record) == Fate::Promised
                     && !moment.damage.offsets.contains(offset)
+                    && !self.hit.contains(offset)
             };
             let mut mine = self.sources.iter().rev();
             let last = mine.find(|(offset, (other, _))| *other == producer && is_kept(offset));

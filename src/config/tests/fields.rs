@@ -83,6 +83,8 @@ buffer | reserve | "half" | must be "none" or "all"
 buffer | reserve | true | must be "none" or "all"
 buffer | minFreeBytes | -1 | must be 0..=70368744177664
 buffer | minFreeBytes | 70368744177665 | must be 0..=70368744177664
+buffer | maxDamagedBytes | -1 | must be 0..=70368744177664
+buffer | maxDamagedBytes | 70368744177665 | must be 0..=70368744177664
 buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"
 buffer | strict | "yes" | must be true or false
 buffer | strict | 1 | must be true or false

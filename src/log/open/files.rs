@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::spare::{RESERVED_PREFIX, SPARE_PREFIX};
-use super::super::{Ledger, Shared};
+use super::super::{Aside, Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
 use crate::clock::Stamp;
 use crate::error::{Error, Result};
@@ -54,8 +54,8 @@ pub(in crate::log) struct Files {
     pub dead: Vec<DeadFile>,
     /// Files that were to become segments.
     pub spares: Vec<String>,
-    /// Pages of files that were set aside.
-    aside_pages: u64,
+    /// Files that were set aside.
+    pub aside: Vec<Aside>,
     /// Numbers of files that belong to somebody else.
     pub blocked: Vec<u32>,
     /// Whose they are.
@@ -115,7 +115,9 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
     let aside = list
         .iter()
         .filter(|entry| entry.name.starts_with(ASIDE_PREFIX));
-    files.aside_pages = aside.map(|entry| entry.allocated / PAGE_SIZE as u64).sum();
+    files.aside = aside
+        .map(|entry| Aside::new(&entry.name, entry.allocated))
+        .collect();
     for number in numbers {
         let name = segment::file_name(number);
         match open(&name) {
@@ -362,14 +364,6 @@ impl Files {
             .extend(foreign.iter().map(|stored| stored.segment.number));
         self.owners = foreign.iter().map(|stored| stored.header.store).collect();
         self.segments = ours;
-    }
-
-    /// Pages of files that were set aside, or are about to be.
-    pub fn aside_pages(&self) -> u64 {
-        let dead = self.dead.iter();
-        let aside = dead.filter(|dead| dead.segment.life == 0 && !dead.is_blank);
-        let sizes = aside.filter_map(|dead| dead.segment.file.size().ok());
-        self.aside_pages + sizes.map(|size| size / PAGE_SIZE as u64).sum::<u64>()
     }
 
     /// Nothing is there, and never was.

@@ -177,6 +177,7 @@ fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
                 name: "telemetry".try_into().unwrap(),
                 segment_bytes: 1 << 20,
                 disk_bytes_max: 4 << 20,
+                aside_bytes_max: u64::MAX,
                 drop_oldest: true,
                 io: segment::Io::Write,
                 ring_records: 16,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use forebay::counters::StreamCounter;
+use forebay::format::CHECKPOINT_FILE_SIZE;
 use forebay::log::{BatchBuffer, Opened, Reader};
 
 use super::Life;
@@ -247,7 +248,13 @@ impl Life {
             );
         }
         let allocated = disk.allocated() + 4096;
-        let quota = self.setup.budget.max(image.allocated + 4096);
+        // A store may be above a quota that was made smaller; and a checkpoint that was lost is made anew.
+        let anew = if damage.checkpoint {
+            CHECKPOINT_FILE_SIZE
+        } else {
+            0
+        };
+        let quota = self.setup.budget.max(image.allocated + 4096 + anew);
         assert!(allocated <= quota, "the quota: {allocated} of {quota}");
         fan.images += 1;
         drop(reader);
