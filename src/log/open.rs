@@ -34,6 +34,7 @@ use crate::watermark::seam::park;
 
 pub(super) mod decide;
 pub(super) mod files;
+mod headless;
 mod places;
 mod strict;
 #[cfg(test)]

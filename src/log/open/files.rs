@@ -6,15 +6,11 @@ use std::sync::Arc;
 use super::super::spare::{RESERVED_PREFIX, SPARE_PREFIX};
 use super::super::{Aside, Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
-use crate::clock::Stamp;
 use crate::error::{Error, Result};
-use crate::format::{
-    Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
-    SLOT_COUNT,
-};
+use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MIN, SEGMENT_HEADER_SIZE, SLOT_COUNT};
 use crate::rules::{Rule, holds};
-use crate::segment::{self, READ_AHEAD_PAGES, position};
-use crate::storage::{Buffer, Dir, File, persist, read_what_can_be_read};
+use crate::segment::{self, position};
+use crate::storage::{Buffer, Dir, File, persist};
 
 pub(in crate::log) const ASIDE_PREFIX: &str = "damaged-";
 
@@ -63,14 +59,14 @@ pub(in crate::log) struct Files {
     /// The greatest life in pages of segments without a header.
     pub life_seen: u64,
     /// Files with a segment's name and no header that verifies.
-    headless: Vec<Headless>,
+    pub(super) headless: Vec<Headless>,
 }
 
 /// A file without a header: whether it is a segment of this store is told when it is known which that is.
-struct Headless {
-    number: u32,
-    file: Arc<dyn File>,
-    is_good: bool,
+pub(super) struct Headless {
+    pub(super) number: u32,
+    pub(super) file: Arc<dyn File>,
+    pub(super) is_good: bool,
 }
 
 /// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
@@ -128,6 +124,7 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
         }
     }
     files.settle_store();
+    files.settle_strays();
     files.settle_headless();
     Ok(files)
 }
@@ -214,7 +211,7 @@ impl Files {
         Ok(())
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         number: u32,
         file: &Arc<dyn File>,
@@ -244,32 +241,6 @@ impl Files {
         });
     }
 
-    /// Files without a header become segments if their pages tell what it said.
-    fn settle_headless(&mut self) {
-        for Headless {
-            number,
-            file,
-            is_good,
-        } in std::mem::take(&mut self.headless)
-        {
-            if let Some(header) = self.header_from_pages(number, &*file) {
-                let all = (0..HEADER_COPIES).collect();
-                self.add(number, &file, header, is_good, all);
-                continue;
-            }
-            let is_blank = is_blank(&*file);
-            let segment = Segment {
-                file,
-                number,
-                base: 0,
-                life: 0,
-                pages: 0,
-                prepared: Stamp::default(),
-            };
-            self.dead.push(DeadFile { segment, is_blank });
-        }
-    }
-
     /// After a clean close an open looks at headers only up to the first good copy, unless it is strict.
     /// Others look at all: what they find is for people.
     fn trusts_first_copy(&self) -> bool {
@@ -286,55 +257,6 @@ impl Files {
         let mut page = Buffer::new(PAGE_SIZE)?;
         let len = persist(|| file.read_medium_at(&mut page, position(copy)))?;
         Ok(SegmentHeader::decode(&page[..len]))
-    }
-
-    /// Both copies are gone: the first pages tell what the header said.
-    fn header_from_pages(&mut self, number: u32, file: &dyn File) -> Option<SegmentHeader> {
-        let size = file.size().ok()?;
-        let mut buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE).ok()?;
-        let len = read_what_can_be_read(file, &mut buffer, position(HEADER_COPIES));
-        let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(HEADER_COPIES..);
-        let belongs = |(page, slot): (&[u8], u32)| {
-            PageHeader::decode(page).filter(|header| header.slot == slot)
-        };
-        let store = self.store?;
-        let headers = pages.filter_map(belongs);
-        let own = headers.filter(|header| header.store == store.tag() && !self.is_copy(header));
-        let newest = own.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
-        log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
-        self.life_seen = self.life_seen.max(newest.life);
-        let newest_checkpoint = self.checkpoint.newest.as_ref();
-        let epoch = self.epoch();
-        Some(SegmentHeader {
-            store,
-            epoch: epoch.max(1),
-            base: newest.base,
-            life: newest.life,
-            number,
-            // Also of a file that was cut a header is made that verifies.
-            pages: u32::try_from(size / PAGE_SIZE as u64)
-                .ok()?
-                .clamp(PAGES_MIN, PAGES_MAX),
-            prepared: newest.stamp,
-            name: newest_checkpoint
-                .map(|checkpoint| checkpoint.name.clone())
-                .unwrap_or_default(),
-        })
-    }
-
-    /// Whether another segment has that page at the same place: no two write with the same base and life.
-    fn is_copy(&self, page: &PageHeader) -> bool {
-        let others = self.segments.iter();
-        let mut others = others.filter(|stored| stored.segment.base == page.base);
-        others.any(|stored| {
-            let Ok(mut bytes) = Buffer::new(PAGE_SIZE) else {
-                return false;
-            };
-            let at = position(page.slot);
-            let len = read_what_can_be_read(&*stored.segment.file, &mut bytes, at);
-            let told = |page: &PageHeader| (page.store, page.base, page.life, page.slot);
-            PageHeader::decode(&bytes[..len]).is_some_and(|other| told(&other) == told(page))
-        })
     }
 
     /// Whose store this is; segments of another one are left alone.
@@ -470,21 +392,6 @@ fn settle(file: &dyn File) -> io::Result<()> {
         file.drop_cache();
     }
     done
-}
-
-/// Whether there is nothing but zeros behind the headers: a segment that was never used.
-fn is_blank(file: &dyn File) -> bool {
-    let Ok(mut buffer) = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE) else {
-        return false;
-    };
-    let mut at = position(HEADER_COPIES);
-    loop {
-        match file.read_medium_at(&mut buffer, at) {
-            Ok(0) => return true,
-            Ok(len) if buffer[..len].iter().all(|byte| *byte == 0) => at += len as u64,
-            _ => return false,
-        }
-    }
 }
 
 /// What a file is called that is kept because it makes no sense. The life makes the name new.

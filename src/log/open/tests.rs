@@ -78,6 +78,35 @@ fn a_header_is_made_of_pages_with_the_base_of_a_segment_that_is_replaced() {
     assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 8)]);
 }
 
+/// A block of a card is larger than what is read at once.
+#[test]
+fn a_header_is_made_of_pages_far_behind_a_block_that_was_erased() {
+    let dir = ram_dir(1 << 21);
+    let file = stored(&*dir, 1);
+    file.preallocate(position(200)).unwrap();
+    put_header(&*file, 1, 100, 7);
+    put_page(&*file, 150, 100, 7);
+    let other = stored(&*dir, 2);
+    put_header(&*other, 2, 900, 8);
+    file.write_at(&vec![0xff; 140 * PAGE_SIZE], 0).unwrap();
+    assert_eq!(found(&*dir), [(2, 900, 8), (1, 100, 7)]);
+}
+
+/// Its header was hit, and another one's came to stand there: what its pages hold is not given up for a copy.
+#[test]
+fn a_segment_with_anothers_header_is_what_its_pages_say() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES, 100, 7);
+    put_header(&*second, 1, 100, 7);
+    // A copy of it: so it stays one.
+    put_page(&*second, HEADER_COPIES, 100, 7);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 7)]);
+    put_page(&*second, HEADER_COPIES, 300, 8);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 300, 8)]);
+}
+
 fn files_with(lost: u32, last: &Checkpoint) -> Files {
     let mut files = Files::default();
     files.checkpoint.newest = Some(last.clone());
