@@ -169,7 +169,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     } = opening;
     let geometry = Geometry::of(&options);
     let lock = lock(&*lock_dir)?;
-    let mut files = files::look(&*dir, true, options.is_strict)?;
+    let mut files = files::look(&*dir, true)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_else(new_store_id);
     let mut report = Report {

@@ -206,7 +206,7 @@ fn look_once(
         .map(|counter| board.get(counter));
         (durable, life, next)
     });
-    let mut files = files::look(dir, false, false)?;
+    let mut files = files::look(dir, false)?;
     let checkpoint = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_default();
     let bad = files.segments.iter().flat_map(|stored| {

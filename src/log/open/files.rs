@@ -37,7 +37,6 @@ pub(in crate::log) struct DeadFile {
 #[derive(Default)]
 pub(in crate::log) struct Files {
     is_owner: bool,
-    is_strict: bool,
     /// The store's id, if anything tells it.
     pub store: Option<StoreId>,
     /// What the checkpoint's slots say.
@@ -71,7 +70,7 @@ pub(super) struct Headless {
 
 /// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
 /// processes read what the owner sees, and touch nothing.
-pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Result<Files> {
+pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool) -> Result<Files> {
     if is_owner && holds(Rule::OpenSyncsDirectory) {
         dir.sync()
             .map_err(|error| Error::io("sync directory", error))?;
@@ -85,7 +84,6 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
     };
     let mut files = Files {
         is_owner,
-        is_strict,
         ..Files::default()
     };
     match open(checkpoints::FILE_NAME) {
@@ -174,10 +172,6 @@ impl Files {
                     is_good = false;
                 }
             }
-            let is_it = found.as_ref().is_some_and(|found| found.number == number);
-            if self.trusts_first_copy() && is_it {
-                break;
-            }
         }
         // A page of another segment may have come to stand here.
         let newest = headers
@@ -196,12 +190,7 @@ impl Files {
             });
             return Ok(());
         };
-        let is_it = |copy: &Option<SegmentHeader>| copy.as_ref() == Some(&header);
-        let looked_at = match headers.iter().position(is_it) {
-            Some(first) if self.trusts_first_copy() => first + 1,
-            _ => headers.len(),
-        };
-        let copies = (0..HEADER_COPIES).zip(&headers).take(looked_at);
+        let copies = (0..HEADER_COPIES).zip(&headers);
         let bad = copies.filter(|(_, copy)| {
             copy.as_ref() != Some(&header)
                 || !holds(Rule::HeaderRepairKeeps) && headers[0] != headers[1]
@@ -239,12 +228,6 @@ impl Files {
             header,
             bad_copies,
         });
-    }
-
-    /// After a clean close an open looks at headers only up to the first good copy, unless it is strict.
-    /// Others look at all: what they find is for people.
-    fn trusts_first_copy(&self) -> bool {
-        self.is_clean && self.is_owner && !self.is_strict
     }
 
     fn read_header(&self, file: &dyn File, copy: u32) -> io::Result<Result<SegmentHeader, Fault>> {

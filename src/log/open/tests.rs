@@ -46,7 +46,7 @@ fn put_page(file: &dyn File, slot: u32, base: u64, life: u64) {
 
 /// The numbers, bases and lives of the segments that an open finds.
 fn found(dir: &dyn Dir) -> Vec<(u32, u64, u64)> {
-    let files = files::look(dir, true, false).unwrap();
+    let files = files::look(dir, true).unwrap();
     let segments = files.segments.iter().map(|stored| &stored.segment);
     let told = segments.map(|segment| (segment.number, segment.base, segment.life));
     told.collect()
@@ -242,4 +242,32 @@ fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
     let again = open().unwrap();
     assert_eq!(again.report.end, 1000);
     assert!(allowed.get() >= 1000, "{}", allowed.get());
+}
+
+/// The first copy was written and did not reach the medium, although its sync returned: the second one counts.
+#[test]
+fn after_a_clean_close_an_old_first_copy_of_a_header_is_not_believed() {
+    let dir = ram_dir(1 << 20);
+    let file = stored(&*dir, 1);
+    put_header(&*file, 1, 100, 7);
+    let mut old = vec![0; PAGE_SIZE];
+    file.read_at(&mut old, position(0)).unwrap();
+    put_header(&*file, 1, 300, 9);
+    file.write_at(&old, position(0)).unwrap();
+    let clean = Checkpoint {
+        store: STORE,
+        is_clean: true,
+        ..last()
+    };
+    let mut checkpoints = Checkpoints::open(&*dir).unwrap();
+    for generation in 1..=4 {
+        checkpoints
+            .write(&Checkpoint {
+                generation,
+                ..clean.clone()
+            })
+            .unwrap();
+    }
+    assert!(files::look(&*dir, true).unwrap().is_clean);
+    assert_eq!(found(&*dir), [(1, 300, 9)]);
 }
