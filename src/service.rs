@@ -6,8 +6,9 @@
 //!  forebay-http ─▶ view ─▶ /health, /ready, /metrics
 //! ```
 //!
-//! **Threads.** The main thread of `run`, which has nothing else to do: a hang there is a watchdog that is not
-//! fed. And one that answers, where that is asked for. Where nobody asked for anything there are no turns.
+//! **Threads.** The main thread of `run`, which has nothing else to do: a hang there is a watchdog that is
+//! not fed. And one that answers, where that is asked for. Where nobody asked for anything there are no
+//! turns.
 
 use std::time::Duration;
 

@@ -117,7 +117,8 @@ impl State {
     }
 }
 
-/// What texts have in common that differ in numbers only. A stream's name, before the first colon, counts whole.
+/// What texts have in common that differ in numbers only. A stream's name, before the first colon, counts
+/// whole.
 fn kind_of(text: &str) -> u64 {
     let (name, rest) = text.split_once(": ").unwrap_or(("", text));
     let mut hasher = DefaultHasher::new();

@@ -1,24 +1,20 @@
 //! How the binary lives as a service, and how it shows itself. The library reads it and does nothing with it.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::effective::{Fields, object, template};
 use super::json::{Node, Object, quoted};
 use super::resolve::Resolver;
-use super::{Config, Result, millis, path};
-use crate::sink::text::Text;
+use super::{Config, Result, millis};
+
+mod outside;
+
+pub use outside::{Http, Listen, Metrics};
 
 /// The longest time without progress that can be allowed, in seconds.
 const STALLED_SECS_MAX: u64 = 86_400;
 /// The most messages a minute of one kind.
 const MESSAGES_MAX: u32 = 1_000_000;
-/// Where to listen when nothing is said.
-const PORT: u16 = 9464;
-/// A shorter token is too easily guessed.
-const TOKEN_LEN_MIN: usize = 16;
 
 /// What stands under `service`.
 #[derive(Clone, Debug)]
@@ -33,33 +29,6 @@ pub struct Service {
     pub http: Option<Http>,
     /// The file that has the numbers, if there is one.
     pub metrics: Option<Metrics>,
-}
-
-/// What is answered by HTTP.
-#[derive(Clone, Debug)]
-pub struct Http {
-    /// Where to listen.
-    pub listen: Listen,
-    /// What who asks has to bring.
-    pub token: Option<Text>,
-}
-
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// At an address.
-    Tcp(SocketAddr),
-    /// At a socket in the file system.
-    Unix(PathBuf),
-}
-
-/// A file that has the numbers as text for Prometheus.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// How often it is written.
-    pub interval: Duration,
 }
 
 /// What is said on standard error.
@@ -186,70 +155,6 @@ impl Log {
         if let Some(node) = object.take_set("perMinute") {
             this.per_minute = node.number32(1..=MESSAGES_MAX)?;
         }
-        object.finish()?;
-        Ok(this)
-    }
-}
-
-impl Http {
-    fn read(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<Self> {
-        let mut object = node.object()?;
-        let listen = match object.take_set("listen") {
-            Some(node) => Listen::read(&node, resolver)?,
-            None => Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], PORT))),
-        };
-        let token = object.take_set("token");
-        let token = token
-            .map(|node| {
-                let text = resolver.text(&node)?;
-                match text.reveal().len() >= TOKEN_LEN_MIN {
-                    true => Ok(text),
-                    false => Err(node.error("must have at least 16 bytes")),
-                }
-            })
-            .transpose()?;
-        object.finish()?;
-        match &listen {
-            Listen::Tcp(address) if !address.ip().is_loopback() && token.is_none() => {
-                Err(node.error("\"token\" is missing: others can reach the address"))
-            }
-            _ => Ok(Self { listen, token }),
-        }
-    }
-}
-
-impl Listen {
-    fn read(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<Self> {
-        let text = path(node, resolver)?.to_string_lossy().into_owned();
-        match text.strip_prefix("unix:") {
-            Some(path) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
-            _ => text
-                .parse()
-                .map(Self::Tcp)
-                .map_err(|_| node.error("must be an address with a port, or unix: and a path")),
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl Metrics {
-    fn read(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<Self> {
-        let mut object = node.object()?;
-        let this = Self {
-            path: path(&object.required("path")?, resolver)?,
-            interval: match object.take_set("intervalMs") {
-                Some(node) => millis(&node, 100)?,
-                None => Duration::from_secs(15),
-            },
-        };
         object.finish()?;
         Ok(this)
     }

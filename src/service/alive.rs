@@ -1,8 +1,8 @@
 //! Whether every thread of an engine makes progress or has nothing to do.
 //!
-//! A thread is stuck when it has been at one turn for too long; or when records wait in a ring, nothing becomes
-//! durable, and its syncer does not even wake up to try. A medium that is full, or a link that is down, is no
-//! such thing: there the threads try, and wait between two tries.
+//! A thread is stuck when it has been at one turn for too long; or when records wait in a ring, nothing
+//! becomes durable, and its syncer does not even wake up to try. A medium that is full, or a link that is
+//! down, is no such thing: there the threads try, and wait between two tries.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | ok | records get away, or there are none |
 //! | degraded | a link is down, and there is room to wait for it; or the sink has just begun to refuse them |
-//! | unhealthy | records wait, the link is up, and none was accepted for too long; or room has run out; or a thread is stuck |
+//! | unhealthy | none was accepted for too long, and the link is up; or there is no room; or a thread hangs |
 
 use std::time::Duration;
 

@@ -5,9 +5,9 @@
 //!            at most HEAD_SIZE bytes                          each of them for DEADLINE at most
 //! ```
 //!
-//! **Invariants.** At most [`CONNECTIONS_MAX`] connections; when one more comes, the oldest that waits for its
-//! client goes. At most [`ANSWERS_MAX`] answers lie in memory. So slow, half-open and mad clients cost a bounded
-//! amount, and hold up nobody: who asks at once is answered at once.
+//! **Invariants.** At most [`CONNECTIONS_MAX`] connections; when one more comes, the oldest goes. At most
+//! [`ANSWERS_MAX`] answers lie in memory. So slow, half-open and mad clients cost a bounded amount, and
+//! hold up nobody: who asks at once is answered at once.
 //!
 //! **Threads.** One, which waits in `poll` without a time limit while nobody is connected. It ends when the
 //! [`Stop`] is dropped.
@@ -83,7 +83,7 @@ impl Answer {
         );
         match self.status {
             401 => {
-                text.push_str("WWW-Authenticate: Basic realm=\"forebay\", charset=\"UTF-8\"\r\n")
+                text.push_str("WWW-Authenticate: Basic realm=\"forebay\", charset=\"UTF-8\"\r\n");
             }
             405 => text.push_str("Allow: GET, HEAD\r\n"),
             _ => {}
@@ -417,13 +417,13 @@ impl Server {
             }
             Parsed::Request(request) => request,
         };
-        let answer = if !request.is_allowed(self.token.as_ref().map(Text::reveal)) {
-            match self.token {
-                Some(_) => Answer::line(401, "the token is missing or wrong"),
-                None => Answer::line(403, "ask by address, or as localhost"),
-            }
-        } else {
-            (self.handler)(request.path)
+        let answer = match (
+            request.is_allowed(self.token.as_ref().map(Text::reveal)),
+            &self.token,
+        ) {
+            (true, _) => (self.handler)(request.path),
+            (false, Some(_)) => Answer::line(401, "the token is missing or wrong"),
+            (false, None) => Answer::line(403, "ask by address, or as localhost"),
         };
         Some(answer.into_bytes(request.has_body))
     }

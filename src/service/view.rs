@@ -1,7 +1,7 @@
-//! What is to be seen of an engine: its streams' numbers, what happened to it, and how it was before.
+//! What is to be seen of an engine: its streams' numbers, and whether it works.
 //!
-//! **Threads.** The main thread writes; whoever answers reads. Numbers come from the streams' boards, without a
-//! lock. The lock around the rest is held for moments.
+//! **Threads.** The main thread writes; whoever answers reads. Numbers come from the streams' boards, without
+//! a lock. The lock around the rest is held for moments.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};

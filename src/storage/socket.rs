@@ -32,8 +32,8 @@ pub fn forget_socket(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-/// Puts text into a file that anybody may read. Who reads it finds the old text or the new, each whole, as long as the
-/// power stays.
+/// Puts text into a file that anybody may read. Who reads it finds the old text or the new, each whole, as
+/// long as the power stays.
 pub fn replace_text(path: &Path, text: &str) -> io::Result<()> {
     let aside = aside(path);
     let mut options = fs::OpenOptions::new();

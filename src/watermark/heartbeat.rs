@@ -1,7 +1,7 @@
 //! A sign of life of one thread, for whoever watches over it.
 //!
 //! ```text
-//!  its thread:  turn ─▶ turn ─▶ rest (parked) ─▶ turn …      a watcher: the same number for a minute, and at work
+//!  its thread:  turn ─▶ turn ─▶ rest (parked) ─▶ turn …   a watcher: at work, and the same number as before
 //! ```
 //!
 //! **Threads.** One thread writes it; any may read it, without a lock.

@@ -63,8 +63,8 @@ pub fn parse(head: &[u8]) -> Parsed<'_> {
 }
 
 impl Request<'_> {
-    /// Whether it may be answered: it brings the token, if there is one; without one its host is an address or
-    /// this one's own name, for a page from elsewhere that a browser shows could ask by a name of its own.
+    /// Whether it may be answered: it brings the token, if there is one; without one its host is an address
+    /// or this one's own name, for a page from elsewhere that a browser shows could ask by a name of its own.
     pub fn is_allowed(&self, token: Option<&str>) -> bool {
         match token {
             Some(token) => self.brings(token),
