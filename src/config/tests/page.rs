@@ -31,12 +31,14 @@ fn place(heading: &'static str) -> &'static str {
     match in_backticks(heading)[..] {
         [] => "document",
         ["streams[]"] => "stream",
+        ["service"] => "service",
         ["inputs[]"] => "input",
         [
             "streams[].sink" | "streams[].sink.credentials" | "inputs[]",
             kind,
         ] => kind,
         ["streams[].sink.credentials"] => "credentials",
+        [path] if path.starts_with("service.") => &path["service.".len()..],
         [path] => path.strip_prefix("streams[].").expect("a part of a stream"),
         _ => panic!("no place: {heading}"),
     }
