@@ -50,7 +50,8 @@ pub const LOCK_NAME: &str = "lock";
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often the first checkpoint is tried before opening fails, and how many slots get it.
+/// How often the first checkpoint is tried before opening fails, and how many slots get it. A segment that has to be
+/// begun is tried as often.
 const CHECKPOINT_TRIES: u32 = 3;
 const CHECKPOINT_COPIES: usize = 2;
 
@@ -372,12 +373,15 @@ impl Log {
     /// Begins a segment before anything is handed out, where there is room for one: the checkpoint may be
     /// lost again, and nothing else says yet which offsets and lives this run goes on with.
     fn leave_evidence(&mut self) {
-        let begun = match self.spare_in_room() {
-            Ok(Some(spare)) => self.start(spare, self.next),
-            Ok(None) => Ok(()),
-            Err(error) => Err(Trouble::Failed("prepare segment", error)),
-        };
-        if let Err(Trouble::Failed(op, error)) = begun {
+        for _ in 0..CHECKPOINT_TRIES {
+            let begun = match self.spare_in_room() {
+                Ok(Some(spare)) => self.start(spare, self.next),
+                Ok(None) => Ok(()),
+                Err(error) => Err(Trouble::Failed("prepare segment", error)),
+            };
+            let Err(Trouble::Failed(op, error)) = begun else {
+                return;
+            };
             log::warn!("{}: {op} failed: {error}", self.options.name);
         }
     }

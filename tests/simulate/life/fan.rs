@@ -207,6 +207,10 @@ impl Life {
             damage,
         };
         let oracle = &self.oracle;
+        if oracle.is_run_forgotten(&moment, opened.report.next) {
+            fan.anew += 1;
+            return;
+        }
         let mut reader = Reader::new(shared.clone(), clock.clone()).unwrap();
         let head = shared.head();
         let seen = (oracle, &moment);
