@@ -77,7 +77,7 @@ impl CursorBoard<'_> {
     }
 
     fn place_words(&self, at: usize) -> &[AtomicU64] {
-        &self.words[Self::PLACE_AT + at * (1 + PLACE_WORDS)..][..1 + PLACE_WORDS]
+        &self.words[Self::PLACE_AT + at * (1 + PLACE_WORDS)..][..=PLACE_WORDS]
     }
 
     /// Both places. `None` for one that is not whole: its process died while it wrote that down.
