@@ -32,6 +32,7 @@ fn place(heading: &'static str) -> &'static str {
         [] => "document",
         ["streams[]"] => "stream",
         ["inputs[]"] => "input",
+        ["inputs[]", "stdin", "host"] => "records",
         [
             "streams[].sink" | "streams[].sink.credentials" | "inputs[]",
             kind,
@@ -110,6 +111,14 @@ fn with(row: &Row, value: &str) -> String {
             let stream =
                 format!(r#"{{"name":"s","sink":{sink},"batch":{{"compression":"zstd"}}}}"#);
             return format!(r#"{{"streams":[{stream}]}}"#);
+        }
+        ("input", "type", kind) => {
+            let kind = kind.trim_matches('"');
+            let known = INPUTS.iter().find(|(name, _)| *name == kind);
+            match known {
+                Some((name, _)) => return document(name, "none", ""),
+                None => row.place,
+            }
         }
         ("sink", "type", "\"kafka\"") => return document("kafka", "none", ""),
         (place, ..) => place,
