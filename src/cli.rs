@@ -179,6 +179,7 @@ const VERBS: &[Verb] = &[
 pub fn main() -> ExitCode {
     logger::install();
     let done = start(&std::env::args_os().skip(1).collect::<Vec<_>>());
+    log::logger().flush();
     let (code, text) = match done {
         Ok(()) | Err(Failure::Pipe) => return ExitCode::SUCCESS,
         Err(Failure::Found) => return ExitCode::from(1),

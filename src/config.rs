@@ -26,12 +26,14 @@ mod effective;
 pub mod json;
 mod needs;
 pub mod resolve;
+mod service;
 mod sinks;
 mod stream;
 
 pub use delivery::{Batch, Delivery};
 use json::{Node, Object};
 use resolve::Resolver;
+pub use service::{Http, Listen, Log, LogFormat, Metrics, Service};
 pub use sinks::{SinkConfig, SinkKind};
 pub use stream::{Buffer, Fsync, Medium, OnFull, StreamConfig, Volatile};
 
@@ -59,6 +61,8 @@ pub struct Config {
     secrets_dir: Option<PathBuf>,
     /// The document, if it has `inputs`, which only the binary understands.
     inputs: Option<String>,
+    /// What only the binary does.
+    service: Service,
     /// Sinks of the host, until the engine takes them.
     custom: Mutex<BTreeMap<String, Custom>>,
     warnings: Vec<String>,
@@ -98,6 +102,7 @@ impl Config {
             events_stream: None,
             secrets_dir: None,
             inputs: None,
+            service: Service::default(),
             custom: Mutex::default(),
             warnings: Vec::new(),
         };
@@ -145,6 +150,9 @@ impl Config {
             inputs.array()?;
             resolver.note_used(inputs.raw());
             self.inputs = Some(text.to_owned());
+        }
+        if let Some(node) = object.take_set("service") {
+            self.service = Service::read(&node, &resolver)?;
         }
         let streams = match object.take_set("streams") {
             Some(node) => node.array_of(STREAMS_MAX, "streams")?,

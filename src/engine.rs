@@ -253,6 +253,18 @@ impl Engine {
         std::process::id() != self.pid
     }
 
+    /// What each of its threads shows of itself: its name and where its
+    /// [heartbeat](crate::watermark::heartbeat::Heartbeat) stands. Always in the same order; none any more
+    /// when it is closed. Waits for nobody but a close that is under way.
+    pub fn heartbeats(&self) -> Vec<(&'static str, u64)> {
+        let threads = self.threads.lock();
+        let syncers = threads.syncers.iter().map(|thread| &thread.waker);
+        let exporters = threads.exporters.iter().map(|thread| &thread.waker);
+        let syncers = syncers.map(|waker| ("forebay-sync", waker.heart.beat()));
+        let exporters = exporters.map(|waker| ("forebay-export", waker.heart.beat()));
+        syncers.chain(exporters).collect()
+    }
+
     /// A thread of the engine panicked: nothing is promised until it is opened again.
     pub fn is_poisoned(&self) -> bool {
         self.is_poisoned.load(Ordering::Acquire)

@@ -423,7 +423,10 @@ impl Exporter {
     pub fn run(&mut self, timeout: Duration) {
         self.waker.register();
         loop {
-            match self.step() {
+            self.waker.heart.turn();
+            let next = self.step();
+            self.waker.heart.rest();
+            match next {
                 Next::Now => {}
                 Next::At(at) => {
                     // While something is in flight the wait also ends for an order to stop.

@@ -46,6 +46,9 @@ pub use storage::note_fault;
 #[cfg(feature = "cli")]
 pub mod input;
 
+#[cfg(feature = "cli")]
+pub mod service;
+
 #[cfg(feature = "ffi")]
 #[allow(unsafe_code)]
 pub mod ffi;

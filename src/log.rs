@@ -32,6 +32,7 @@ use crate::segment::{self, Draft, Segment, SegmentWriter};
 use crate::storage::Dir;
 
 mod age;
+mod aside;
 mod batch;
 mod checkpoints;
 mod edit;
@@ -51,6 +52,7 @@ mod space;
 mod spare;
 mod view;
 
+pub use aside::Aside;
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;
 pub use edit::{Editor, note_done};
@@ -111,6 +113,8 @@ pub struct Log {
     spares: Vec<Spare>,
     /// Files that could not be removed.
     leftovers: Vec<leftover::Leftover>,
+    /// Files that are kept for what is damaged in them; the budget is without them.
+    aside: Vec<Aside>,
     no_space_until: Mono,
     /// When the next step towards the whole budget is due.
     reserve_due: Mono,

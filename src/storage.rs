@@ -23,6 +23,8 @@ mod faults;
 mod memory;
 mod ram;
 mod real;
+#[cfg(feature = "http")]
+mod socket;
 mod surroundings;
 
 #[cfg(feature = "cli")]
@@ -31,8 +33,10 @@ pub use faults::{MARK, at_risk, note_fault};
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
+#[cfg(feature = "http")]
+pub use socket::{forget_socket, listen_at, replace_text};
 pub use surroundings::{
-    Medium, Surroundings, default_run_dir, memory_available, memory_limit, read_private,
+    Medium, Surroundings, default_run_dir, is_journal, memory_available, memory_limit, read_private,
 };
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.

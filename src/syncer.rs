@@ -427,6 +427,7 @@ impl Syncer {
     pub fn run(&mut self) {
         self.waker.register();
         loop {
+            self.waker.heart.turn();
             let next = self.step();
             if self.is_closed() {
                 return;
@@ -447,6 +448,7 @@ impl Syncer {
                 }
             }
             if can_sleep {
+                self.waker.heart.rest();
                 park(limit);
                 let boards = self.streams.iter().map(|stream| &stream.board);
                 boards.for_each(|board| board.add(StreamCounter::Wakeups, 1));

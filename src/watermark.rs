@@ -15,10 +15,12 @@
 
 use std::time::Duration;
 
+pub mod heartbeat;
 pub mod order;
 pub mod seam;
 
 use crate::clock::{Clock, Mono};
+use heartbeat::Heartbeat;
 use order::Spot;
 use seam::{
     Acquire, AtomicU32, AtomicU64, Condvar, Mutex, Relaxed, Release, SeqCst, Thread, fence,
@@ -154,6 +156,8 @@ impl Flag {
 #[derive(Debug, Default)]
 pub struct Waker {
     thread: seam::OnceThread,
+    /// What the thread shows of itself.
+    pub heart: Heartbeat,
 }
 
 impl Waker {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The direct dependencies.
-const DIRECT: [(&str, &str); 21] = [
+const DIRECT: [(&str, &str); 22] = [
     (
         "aws-credential-types",
         "the keys of a signature, as aws-sigv4 takes them",
@@ -27,6 +27,10 @@ const DIRECT: [(&str, &str); 21] = [
     (
         "heapless",
         "names and sets of a fixed size, without allocation",
+    ),
+    (
+        "httparse",
+        "heads of requests, read as bytes of which nothing is known",
     ),
     ("lexopt", "arguments, in a few kilobytes"),
     (
@@ -58,10 +62,11 @@ const DIRECT: [(&str, &str); 21] = [
 ];
 
 /// What only the features bring.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 12] = [
     "aws-credential-types",
     "aws-sigv4",
     "base64",
+    "httparse",
     "lexopt",
     "md-5",
     "rdkafka-sys",
@@ -196,11 +201,13 @@ fn a_build_without_features_needs_nothing_optional() {
         ("file", "base64"),
         ("stdout", "base64"),
         ("cli", "lexopt"),
+        ("http", "httparse"),
         ("kinesis", "ureq"),
         ("kafka", "rdkafka-sys"),
     ] {
         let packages = packages(&["--no-default-features", "--features", feature]);
-        assert_eq!(packages.contains("lexopt"), feature == "cli", "{feature}");
+        let has_verbs = ["cli", "http"].contains(&feature);
+        assert_eq!(packages.contains("lexopt"), has_verbs, "{feature}");
         let has_client = packages.contains("rdkafka-sys");
         assert_eq!(has_client, feature == "kafka", "{feature}");
         assert!(packages.contains(needs), "{feature}");

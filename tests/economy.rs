@@ -56,6 +56,7 @@ fn run(rate: u64, seconds: u64, segment_bytes: u64, then: Then) -> Cost {
             age_max: None,
             is_strict: false,
             free_bytes_min: 0,
+            aside_bytes_max: u64::MAX,
             reserves_all: false,
             drop_oldest: true,
             io: Io::Write,

@@ -6,6 +6,7 @@ mod common;
 
 mod engine {
     mod api;
+    mod damage;
     mod delivery;
     mod durability;
     mod events;

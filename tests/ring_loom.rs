@@ -1,5 +1,5 @@
 //! The orderings of ring, watermark, wake-ups and published cursors, checked by loom: every interleaving of small programs, and every value that a
-//! load may see. Run by `RUSTFLAGS="--cfg loom" cargo test --release --test ring_loom`.
+//! load may see. Run by `RUSTFLAGS="--cfg loom" cargo test --profile campaign --test ring_loom`.
 //!
 //! Each ordering stronger than relaxed is then taken away in turn, and a model must fail.
 

@@ -65,8 +65,9 @@ def run(lab, board):
     entries, flushes = record(lab, board, RECORDS * (4 if lab.long else 1), "")
     everywhere = range(1, len(entries) + 1)
     if lab.long:
-        plan = [(count, None) for count in everywhere]
-        plan += [(count, seed) for seed in (1, 2) for count in flushes + chance.sample(everywhere, len(entries) // 3)]
+        plan = [(count, None) for count in chance.sample(flushes, min(700, len(flushes)))]
+        plan += [(count, None) for count in chance.sample(everywhere, min(500, len(entries)))]
+        plan += [(count, seed) for seed in (1, 2) for count in chance.sample(everywhere, min(500, len(entries)))]
     else:
         plan = [(count, None) for count in chance.sample(flushes, min(70, len(flushes)))]
         plan += [(count, None) for count in chance.sample(everywhere, 50)]

@@ -69,6 +69,10 @@ fn text(summary: &Summary, ledger: &[Loss]) -> String {
         rows.push(row);
     }
     text.push_str(&columns(&rows));
+    for aside in &summary.aside {
+        let size = bytes(aside.pages * PAGE_SIZE as u64);
+        text.push_str(&format!("{}: kept for its damage, {size}\n", aside.name));
+    }
     for cursor in &checkpoint.cursors {
         text.push_str(&format!(
             "cursor {} at {}\n",
@@ -135,6 +139,10 @@ fn json(summary: &Summary, ledger: &[Loss]) -> String {
             json_string(&position)
         )
     });
+    let aside = summary.aside.iter().map(|aside| {
+        let (name, size) = (json_string(&aside.name), aside.pages * PAGE_SIZE as u64);
+        format!("{{\"file\":{name},\"bytes\":{size}}}")
+    });
     let losses = ledger.iter().map(|loss| {
         format!(
             "{{\"start\":{},\"end\":{},\"records\":{},\"reason\":{}}}",
@@ -147,7 +155,7 @@ fn json(summary: &Summary, ledger: &[Loss]) -> String {
     format!(
         "{{\"store\":{},\"epoch\":{},\"stream\":{},\"live\":{},\"clean\":{},\"generation\":{},\
          \"head\":{},\"mark\":{},\"life\":{},\"next\":{},\"end\":{},\"checkpointDamaged\":{},\
-         \"otherFiles\":{},\"segments\":{},\"cursors\":{},\"sources\":{},\"ledger\":{}}}\n",
+         \"otherFiles\":{},\"aside\":{},\"segments\":{},\"cursors\":{},\"sources\":{},\"ledger\":{}}}\n",
         json_string(&summary.store.to_string()),
         summary.epoch,
         json_string(&checkpoint.name),
@@ -161,6 +169,7 @@ fn json(summary: &Summary, ledger: &[Loss]) -> String {
         summary.report.end,
         summary.is_checkpoint_damaged,
         summary.other_files,
+        list(aside.collect()),
         list(segments.collect()),
         list(cursors.collect()),
         list(sources.collect()),

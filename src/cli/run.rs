@@ -6,14 +6,15 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Argument, Arguments, Done, Failure, config, place, required};
+use super::{Argument, Arguments, Done, Failure, config, logger, place, required};
 use crate::clock::{Clock, Mono, System};
 use crate::config::Config;
 use crate::counters::{SinkState, SinkStats};
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 use crate::input::{self, InputConfig, Running};
-use crate::storage::watch_faults;
+use crate::service::Supervisor;
+use crate::storage::{Real, watch_faults};
 
 pub const HELP: &str = "\
 usage: forebay run CONFIG [--drain SECONDS] [--deadline SECONDS]
@@ -24,15 +25,17 @@ clean checkpoints and ends. What is stored and not delivered stays stored, for t
 ends it at once.
 
   --drain SECONDS      how long the sinks may deliver what is there (default 30 when the inputs have ended;
-                       after a signal 3, and no longer than a link is up)
-  --deadline SECONDS   then end after so long in any case (default 10)
+                       after a signal half of service.shutdownMs, and no longer than a link is up)
+  --deadline SECONDS   then end after so long in any case (default: what is left of service.shutdownMs)
+
+A service manager that names a socket in NOTIFY_SOCKET is told when what was stored is recovered, what the streams do,
+and that it ends; a watchdog that it sets is fed while every thread makes progress or has nothing to do.
 
 example: journalctl -f -o cat | forebay run forebay.json
 ";
 
-/// How long sinks may deliver after the inputs have ended, and after a signal.
+/// How long sinks may deliver after the inputs have ended.
 const INPUT_DRAIN: Duration = Duration::from_secs(30);
-const SIGNAL_DRAIN: Duration = Duration::from_secs(3);
 /// How long inputs may still answer for what they have taken.
 const INPUT_END: Duration = Duration::from_secs(1);
 /// How often the sinks are looked at meanwhile.
@@ -45,19 +48,23 @@ enum Event {
 }
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let (mut path, mut drain, mut deadline) = (None, None, Duration::from_secs(10));
+    let (mut path, mut drain, mut deadline) = (None, None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Option(name) if name == "drain" => {
                 drain = Some(Duration::from_secs(arguments.number()?));
             }
             Argument::Option(name) if name == "deadline" => {
-                deadline = Duration::from_secs(arguments.number()?);
+                deadline = Some(Duration::from_secs(arguments.number()?));
             }
             argument => place(&mut [&mut path], argument)?,
         }
     }
     let config = config(&required(path, "CONFIG")?)?;
+    let service = config.service();
+    logger::configure(service.log);
+    let shutdown = service.shutdown;
+    let mut supervisor = Supervisor::new(&config, &Real)?;
     let inputs = config.inputs(InputConfig::read)?;
     for (stream, _) in &inputs {
         if !config.has_stream(stream) {
@@ -68,17 +75,19 @@ pub fn main(mut arguments: Arguments) -> Done {
     let (events, received) = channel();
     watch_signals(events.clone())?;
     watch_faults().map_err(|error| Error::io("watch signals", error))?;
-    let engine = Engine::open(&config)?;
+    let opened = Engine::open(&config);
+    let engine = opened.inspect_err(|error| supervisor.failed(&error.to_string()))?;
     let has_inputs = !inputs.is_empty();
     let ended = move || {
         let _ = events.send(Event::InputEnded);
     };
     let running = input::start(&engine, inputs, &ended)?;
     log::info!("serving {} streams", engine.stream_names().len());
+    supervisor.ready(&config, &engine);
 
     let clock = System::new();
     let is_signal = loop {
-        match received.recv_timeout(Duration::from_secs(3600)) {
+        match received.recv_timeout(supervisor.turn(&engine)) {
             Ok(Event::Signal) => {
                 log::info!("stopping: a signal came");
                 break true;
@@ -105,8 +114,10 @@ pub fn main(mut arguments: Arguments) -> Done {
         (None, true) => is_delivering,
         _ => has_backlog,
     };
-    let drain = drain.unwrap_or(if is_signal { SIGNAL_DRAIN } else { INPUT_DRAIN });
-    let until = clock.mono().plus(drain);
+    let drain = drain.unwrap_or(if is_signal { shutdown / 2 } else { INPUT_DRAIN });
+    let began = clock.mono();
+    let until = began.plus(drain);
+    supervisor.stopping(drain + deadline.unwrap_or(shutdown));
     store(&engine, &clock, until);
     while clock.mono() < until && !engine.is_poisoned() {
         if !sinks(&engine).iter().any(is_worth_waiting) {
@@ -116,7 +127,11 @@ pub fn main(mut arguments: Arguments) -> Done {
         if let Ok(Event::Signal) = received.recv_timeout(LOOK) {
             break;
         }
+        supervisor.turn(&engine);
     }
+    let spent = clock.mono().since(if is_signal { began } else { until });
+    let deadline = deadline.unwrap_or(shutdown.saturating_sub(spent));
+    supervisor.turn(&engine);
     let done = engine.close(deadline);
     report(&config, &engine, &running);
     match done {

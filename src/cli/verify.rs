@@ -259,6 +259,10 @@ fn look_at_files(summary: &Summary, found: &mut Found) {
             .text
             .push_str(&format!("{name}: nothing in it can be read\n"));
     }
+    for aside in &summary.aside {
+        let text = format!("{}: kept for its damage, not read\n", aside.name);
+        found.text.push_str(&text);
+    }
     for slot in &summary.bad_slots {
         let byte = u64::from(*slot) * SLOT_SIZE as u64;
         found.damage(&format!("checkpoint: the slot at byte {byte} is damaged"));

@@ -19,7 +19,7 @@ use crate::storage::default_run_dir;
 mod kinesis;
 
 /// The fields of an object, in order, their values as JSON.
-type Fields = Vec<(&'static str, String)>;
+pub(super) type Fields = Vec<(&'static str, String)>;
 
 impl Config {
     /// The configuration in force: what defaults, templates and secrets made of the document. It is a
@@ -46,12 +46,13 @@ impl Config {
         if !inputs.is_empty() {
             fields.push(("inputs", array(inputs)));
         }
+        fields.push(("service", self.service.to_json()));
         object(&fields) + "\n"
     }
 }
 
 /// Text in which templates are looked for when it is read again.
-fn template(text: impl Display) -> String {
+pub(super) fn template(text: impl Display) -> String {
     let text = text.to_string();
     quoted(&text.replace('{', "{{").replace('}', "}}"))
 }
@@ -177,6 +178,7 @@ fn buffer(buffer: &Buffer) -> String {
         max_disk_bytes,
         max_age,
         min_free_bytes,
+        max_damaged_bytes,
         reserves_all,
         strict,
         on_full,
@@ -206,6 +208,7 @@ fn buffer(buffer: &Buffer) -> String {
             max_age.map_or_else(|| "null".to_owned(), |age| age.as_secs().to_string()),
         ),
         ("minFreeBytes", min_free_bytes.to_string()),
+        ("maxDamagedBytes", max_damaged_bytes.to_string()),
         ("reserve", word(if *reserves_all { "all" } else { "none" })),
         ("strict", strict.to_string()),
         (
@@ -296,7 +299,7 @@ fn delivery(delivery: &Delivery) -> String {
 }
 
 /// An object, a field a line.
-fn object(fields: &[(&str, String)]) -> String {
+pub(super) fn object(fields: &[(&str, String)]) -> String {
     let fields = fields.iter();
     let lines = fields.map(|(key, value)| format!("{}: {value}", quoted(key)));
     block('{', &lines.collect::<Vec<_>>(), '}')

@@ -25,6 +25,8 @@ pub const DISK_BYTES: u64 = 1 << 30;
 pub const MEMORY_BYTES: u64 = 16 << 20;
 /// The budget of dead letters where nothing else is said, in bytes.
 pub const DEAD_LETTERS_BYTES: u64 = 16 << 20;
+/// What is kept of damaged files where nothing else is said, in bytes.
+pub const DAMAGED_BYTES: u64 = 64 << 20;
 /// The bounds of a ring where nothing else is said.
 pub const RING_RECORDS: u32 = 10_000;
 /// See [`RING_RECORDS`].
@@ -135,6 +137,8 @@ pub struct Buffer {
     pub max_record_bytes: u32,
     /// So many bytes of the file system are left to others.
     pub min_free_bytes: u64,
+    /// So many bytes of files with damage are kept.
+    pub max_damaged_bytes: u64,
     /// The whole budget is taken at open.
     pub reserves_all: bool,
     /// What to do when the store lies on a volatile file system.
@@ -310,6 +314,8 @@ impl Buffer {
             .map(|node| node.number(1..=AGE_SECS_MAX))
             .transpose()?;
         let min_free_bytes = number(object, "minFreeBytes", 0, DISK_BYTES_MAX, 0)?;
+        let max_damaged_bytes =
+            number(object, "maxDamagedBytes", 0, DISK_BYTES_MAX, DAMAGED_BYTES)?;
         let strict = take(object, "strict").map_or(Ok(false), |node| node.boolean())?;
         let path = Self::read_path(object, medium, default_path, resolver)?;
         let (min, max) = (SEGMENT_SIZE_MIN, SEGMENT_BYTES_MAX);
@@ -370,6 +376,7 @@ impl Buffer {
             ring_bytes: bytes.next_power_of_two(),
             max_record_bytes,
             min_free_bytes,
+            max_damaged_bytes,
             reserves_all,
             volatile: Self::read_volatile(object, medium)?,
             strict,

@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 24] = [
+const PLACES: [(&str, &str); 28] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -28,6 +28,10 @@ const PLACES: [(&str, &str); 24] = [
     ("profile", "streams[0].sink.credentials"),
     ("iot", "streams[0].sink.credentials"),
     ("kafka", "streams[0].sink"),
+    ("service", "service"),
+    ("log", "service.log"),
+    ("http", "service.http"),
+    ("metrics", "service.metrics"),
     ("input", "inputs[0]"),
     ("stdin", "inputs[0]"),
     ("host", "inputs[0]"),
@@ -56,6 +60,7 @@ fn is_compiled_in(place: &str) -> bool {
         "zstd" => cfg!(feature = "zstd"),
         "kinesis" | "credentials" | "static" | "profile" | "iot" => cfg!(feature = "kinesis"),
         "kafka" => cfg!(feature = "kafka"),
+        "http" | "metrics" => cfg!(feature = "http") || !cfg!(feature = "cli"),
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
         "records" | "udp" => cfg!(feature = "input-udp"),
         "unixStream" | "unixDatagram" => cfg!(feature = "input-unix"),
@@ -175,6 +180,19 @@ fn document(place: &str, key: &str, field: &str) -> String {
     if input.is_some() {
         top.push(("inputs", &*inputs));
     }
+    let needed: &[_] = if is("metrics") {
+        &[("path", "\"m.prom\"")]
+    } else {
+        &[]
+    };
+    let part = object(true, needed);
+    let service = match place {
+        "log" | "http" | "metrics" => object(false, &[(place, &part)]),
+        _ => object(is("service"), &[]),
+    };
+    if is("service") || service != "{}" {
+        top.push(("service", &*service));
+    }
     object(is("document"), &top)
 }
 
@@ -209,7 +227,8 @@ fn meaning(text: &str) -> String {
         run_dir,
         events_stream,
         secrets_dir,
+        service,
         ..
     } = &config;
-    format!("{streams:#?} {run_dir:?} {events_stream:?} {secrets_dir:?} {inputs:?}")
+    format!("{streams:#?} {run_dir:?} {events_stream:?} {secrets_dir:?} {inputs:?} {service:?}")
 }

@@ -27,7 +27,7 @@ pub enum SinkState {
 }
 
 impl SinkState {
-    const ALL: [SinkState; 7] = [
+    pub(crate) const ALL: [SinkState; 7] = [
         SinkState::Idle,
         SinkState::Ok,
         SinkState::Link,
@@ -86,14 +86,14 @@ impl Health {
 
 macro_rules! stats {
     (
-        $(#[$doc:meta])* $struct:ident { $($(#[$line:meta])* $name:ident $json:literal,)+ }
+        $(#[$doc:meta])* $struct:ident { $(#[doc = $line:literal] $name:ident $json:literal,)+ }
         $($rest:tt)*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Default)]
         #[non_exhaustive]
         pub struct $struct {
-            $($(#[$line])* pub $name: u64,)+
+            $(#[doc = $line] pub $name: u64,)+
             $($rest)*
         }
 
@@ -101,6 +101,11 @@ macro_rules! stats {
             /// All numbers with the names that they have in JSON.
             pub fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$(($json, self.$name)),+].into_iter()
+            }
+
+            /// The same names with what their numbers mean.
+            pub fn meanings() -> impl Iterator<Item = (&'static str, &'static str)> {
+                [$(($json, $line)),+].into_iter()
             }
         }
     };
@@ -228,6 +233,8 @@ stats! {
     pub state: SinkState,
     /// Whether its records get away.
     pub health: Health,
+    /// For how long records have waited of which it accepted none, in milliseconds; 0 when none wait.
+    pub still_ms: u64,
     /// Its last error; empty when there was none.
     pub last_export_error: String<ERROR_TEXT_MAX>,
 }
@@ -285,6 +292,7 @@ impl Board {
             let state = SinkState::from_number(cursor.get(C::State));
             let sink = SinkStats {
                 health: health(cursor, state, now),
+                still_ms: still_ms(cursor, now),
                 exported_total: cursor.get(C::Exported),
                 retries_total: cursor.get(C::Retries),
                 failed_total: cursor.get(C::Failed),
@@ -330,16 +338,22 @@ fn health(cursor: CursorBoard<'_>, state: SinkState, now: Stamp) -> Health {
     if !matches!(state, SinkState::Idle | SinkState::Ok) {
         return Health::Failing;
     }
-    // A record that came later than the last progress waits only since then.
-    let since = match cursor.get(C::OldestSince) {
-        0 => return Health::Ok,
-        since => cursor.get(C::ProgressMs).max(since - 1),
-    };
     let after = cursor.get(C::StalledAfterMs);
-    if after > 0 && now.mono_ms.saturating_sub(since) > after {
-        Health::Stalled
-    } else {
-        Health::Ok
+    match after > 0 && still_ms(cursor, now) > after {
+        true => Health::Stalled,
+        false => Health::Ok,
+    }
+}
+
+/// For how long records have waited of which none was accepted.
+fn still_ms(cursor: CursorBoard<'_>, now: Stamp) -> u64 {
+    use CursorCounter as C;
+    // A record that came later than the last progress waits only since then.
+    match cursor.get(C::OldestSince) {
+        0 => 0,
+        since => now
+            .mono_ms
+            .saturating_sub(cursor.get(C::ProgressMs).max(since - 1)),
     }
 }
 

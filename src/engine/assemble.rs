@@ -314,6 +314,7 @@ fn log_options(stream: &StreamConfig) -> log::Options {
         age_max: buffer.max_age,
         is_strict: buffer.strict,
         free_bytes_min: buffer.min_free_bytes,
+        aside_bytes_max: buffer.max_damaged_bytes,
         reserves_all: buffer.reserves_all,
         io: buffer.io.unwrap_or(Io::Write),
         ring_records: buffer.max_buffered_records,

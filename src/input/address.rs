@@ -10,7 +10,9 @@ pub fn address(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<String> {
     let text = plain(node, resolver)?;
     let is_right = text.rsplit_once(':').is_some_and(|(host, port)| {
         let is_host = |c: char| c.is_ascii_alphanumeric() || "._-%".contains(c);
-        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
         let is_host = match inner {
             Some(inner) => inner.chars().all(|c| is_host(c) || c == ':'),
             None => host.chars().all(is_host),

@@ -211,7 +211,10 @@ fn wait<L: Listener>(
         }
     }
     let is_new = sources[0].is_readable;
-    let readable: Vec<_> = sources[1..].iter().map(|source| source.is_readable).collect();
+    let readable: Vec<_> = sources[1..]
+        .iter()
+        .map(|source| source.is_readable)
+        .collect();
     for (connection, is_readable) in connections.iter_mut().zip(readable) {
         connection.is_readable = is_readable;
     }
@@ -287,7 +290,9 @@ impl<S: Read + Write> Connection<S> {
         };
         let len = match self.stream.read(&mut buf[..len]) {
             Ok(len) => len,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 return;
             }
             Err(_) => {
@@ -307,9 +312,7 @@ impl<S: Read + Write> Connection<S> {
         let origin = Origin { topic: "", sender };
         let mut take = |cut: Cut<'_>| {
             let taken = match cut {
-                Cut::Record(ASKED)
-                    if *is_first && options.acknowledge == Acknowledge::Asked =>
-                {
+                Cut::Record(ASKED) if *is_first && options.acknowledge == Acknowledge::Asked => {
                     *is_answered = true;
                     Taken::Below(0)
                 }

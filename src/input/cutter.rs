@@ -217,17 +217,13 @@ mod tests {
         let long = "x".repeat(1000);
         let text = format!("a\n\n12345\r\n123456\n1234\r5\n{long}\r\nlast");
         let ok = |text: &str| Some(text.as_bytes().to_vec());
-        let expected = [
-            ok("a"),
-            ok(""),
-            ok("12345"),
-            None,
-            None,
-            None,
-            ok("last"),
-        ];
+        let expected = [ok("a"), ok(""), ok("12345"), None, None, None, ok("last")];
         for step in 1..text.len() {
-            assert_eq!(all(Framing::Lines, text.as_bytes(), step), expected, "{step}");
+            assert_eq!(
+                all(Framing::Lines, text.as_bytes(), step),
+                expected,
+                "{step}"
+            );
         }
     }
 
@@ -242,7 +238,15 @@ mod tests {
         }
         bytes.extend_from_slice(&[0, 0, 0, 3, b'h']);
         let ok = |text: &str| Some(text.as_bytes().to_vec());
-        let expected = [ok("a"), ok(""), ok("12345"), None, ok("\n\r\0"), None, ok("b")];
+        let expected = [
+            ok("a"),
+            ok(""),
+            ok("12345"),
+            None,
+            ok("\n\r\0"),
+            None,
+            ok("b"),
+        ];
         for step in 1..bytes.len() {
             assert_eq!(all(Framing::Frames, &bytes, step), expected, "{step}");
         }

@@ -527,7 +527,9 @@ mod tests {
         let text = r#"{"maxRecordsPerSec":20}"#;
         let payloads = [&b"x"[..]; 25];
         let (taken, summary) = feed(text, &payloads, Patience::Counts);
-        let limited = taken.iter().filter(|taken| **taken == Taken::Not(Reason::Limited));
+        let limited = taken
+            .iter()
+            .filter(|taken| **taken == Taken::Not(Reason::Limited));
         assert!((4..=5).contains(&limited.count()), "{summary}");
         let clock = System::new();
         let began = clock.mono();

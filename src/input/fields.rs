@@ -72,7 +72,11 @@ impl Fields {
         let key = object
             .take_set("key")
             .map_or(Ok(String::new()), |node| plain(&node, resolver))?;
-        let default = if has_topic { Place::Topic } else { Place::Fixed };
+        let default = if has_topic {
+            Place::Topic
+        } else {
+            Place::Fixed
+        };
         let key_from = object.take_set("keyFrom");
         let key_from = key_from.map_or(Ok(default), |node| from(&node))?;
         let properties = pairs(object.take_set("properties"), |node| plain(node, resolver))?;
@@ -122,7 +126,10 @@ impl Fields {
                 "timeFrom",
                 time_from.as_deref().map_or("null".to_owned(), quoted),
             ),
-            ("timeUnit", quoted(unit.map_or("milliseconds", |unit| unit.0))),
+            (
+                "timeUnit",
+                quoted(unit.map_or("milliseconds", |unit| unit.0)),
+            ),
         ]
     }
 
@@ -210,7 +217,8 @@ fn from(node: &Node<'_>, has_topic: bool) -> Result<Place> {
 fn pointer(node: &Node<'_>) -> Result<String> {
     let text = node.string()?;
     if !text.starts_with('/') || text.matches('/').count() > DEPTH_MAX {
-        let rule = format!("must be a JSON pointer of at most {DEPTH_MAX} parts, as in \"/device/id\"");
+        let rule =
+            format!("must be a JSON pointer of at most {DEPTH_MAX} parts, as in \"/device/id\"");
         return Err(node.error(rule));
     }
     Ok(text)
@@ -267,7 +275,8 @@ fn time_ms(node: &Node<'_>, unit: u64) -> Option<u64> {
     if let Ok(number) = node.raw().parse::<f64>() {
         #[allow(clippy::cast_precision_loss)] // a unit is a power of ten
         let ms = (number * (unit as f64 / 1e6)).round();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in the range of dates
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // in the range of dates
         return (0.0..1e15).contains(&ms).then_some(ms as u64);
     }
     parse_ms(&node.string().ok()?)
@@ -299,10 +308,7 @@ mod tests {
         let text = r#"{"key":"k","keyFrom":"/dev/0/id","timeFrom":"/t","timeUnit":"seconds",
             "properties":{"site":"north"},"propertiesFrom":{"topic":"topic","peer":"sender","u":"/a~1b"}}"#;
         let fields = fields(text, true).unwrap();
-        let found = find(
-            &fields,
-            r#"{"dev":[{"id":7}],"t":1795350780.5,"a/b":true}"#,
-        );
+        let found = find(&fields, r#"{"dev":[{"id":7}],"t":1795350780.5,"a/b":true}"#);
         assert_eq!(found.key, b"7");
         assert_eq!(found.time_ms, Some(1_795_350_780_500));
         let pair = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
@@ -321,7 +327,14 @@ mod tests {
     #[test]
     fn what_is_not_in_the_payload_is_as_fixed_and_is_noticed() {
         let fields = fields(r#"{"key":"k","keyFrom":"/id","timeFrom":"/t"}"#, false).unwrap();
-        for payload in ["", "x", "[]", "{}", r#"{"id":{},"t":"y"}"#, r#"{"id":null}"#] {
+        for payload in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"id":{},"t":"y"}"#,
+            r#"{"id":null}"#,
+        ] {
             let found = find(&fields, payload);
             assert_eq!((found.key.as_slice(), found.time_ms), (&b"k"[..], None));
             assert!(found.is_malformed, "{payload}");
@@ -343,7 +356,13 @@ mod tests {
             assert_eq!(found.time_ms, Some(ms), "{text}");
         }
         let fields = fields(r#"{"timeFrom":"/t"}"#, false).unwrap();
-        for text in ["-1", "1e300", "true", "[1]", "340282366920938463463374607431768211456"] {
+        for text in [
+            "-1",
+            "1e300",
+            "true",
+            "[1]",
+            "340282366920938463463374607431768211456",
+        ] {
             let found = find(&fields, &format!("{{\"t\":{text}}}"));
             assert_eq!(found.time_ms, None, "{text}");
         }

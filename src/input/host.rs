@@ -214,7 +214,8 @@ impl Host {
             network(text, &mut metric);
         }
         for (name, file) in &self.sensors {
-            let millis = read_file(&mut self.text, Some(file)).and_then(|text| text.trim().parse().ok());
+            let millis =
+                read_file(&mut self.text, Some(file)).and_then(|text| text.trim().parse().ok());
             let millis: Option<f64> = millis;
             if let Some(millis) = millis {
                 let (device, value) = (Some(name.as_str()), millis / 1000.0);

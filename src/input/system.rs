@@ -117,7 +117,9 @@ mod sockets {
     /// The number by which the system's tables name a socket.
     #[cfg(feature = "input-udp")]
     pub fn socket_number(socket: &impl AsFd) -> Option<u64> {
-        rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino.into())
+        rustix::fs::fstat(socket)
+            .ok()
+            .map(|stat| stat.st_ino.into())
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::connections::{self, Listener, serve};
 use super::address::address;
+use super::connections::{self, Listener, serve};
 use super::feed::{self, Feed, Patience};
 use super::fields::brace;
 use super::{Field, Input, Progress};

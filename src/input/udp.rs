@@ -94,8 +94,9 @@ impl Input for Options {
     fn run(&self, stream: &Stream, progress: &Progress) {
         let mut feed = Feed::new("udp", &self.feed, stream, progress, Patience::Counts);
         datagrams::serve(&mut feed, || {
-            let socket = UdpSocket::bind(&self.address)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.address)))?;
+            let socket = UdpSocket::bind(&self.address).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", self.address))
+            })?;
             socket.set_nonblocking(true)?;
             if let Some(size) = self.datagrams.buffer_size() {
                 set_receive_buffer(&socket, size)?;
@@ -126,7 +127,9 @@ mod tests {
         set_receive_buffer(&socket, 4096).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..1000 {
-            sender.send_to(&[0; 100], socket.local_addr().unwrap()).unwrap();
+            sender
+                .send_to(&[0; 100], socket.local_addr().unwrap())
+                .unwrap();
         }
         assert!(Socket(socket).dropped() > 500);
     }

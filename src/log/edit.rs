@@ -57,7 +57,7 @@ impl Editor {
             });
         }
         let lock = lock(&*dir)?;
-        let mut files = files::look(&*dir, true, false)?;
+        let mut files = files::look(&*dir, true)?;
         let Some(mut checkpoint) = files.checkpoint.newest.clone() else {
             return Err(told(Code::Corrupt, &"no checkpoint in it verifies"));
         };

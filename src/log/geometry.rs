@@ -48,6 +48,8 @@ pub struct Options {
     pub is_strict: bool,
     /// So many bytes of the file system are left to others.
     pub free_bytes_min: u64,
+    /// So many bytes of files with damage are kept aside.
+    pub aside_bytes_max: u64,
     /// All segments of the budget are made ahead.
     pub reserves_all: bool,
     /// How the active segment is written.
@@ -179,6 +181,7 @@ mod tests {
             age_max: None,
             is_strict: false,
             free_bytes_min: 0,
+            aside_bytes_max: 0,
             reserves_all: false,
             io: Io::Write,
             ring_records: 10_000,

@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use heapless::String as Name;
 
+use super::aside::Aside;
 use super::checkpoints::{self, Checkpoints};
 use super::sources::Sources;
 use super::spare::{self, Spare};
-use super::{Geometry, Log, Options};
+use super::{Geometry, Log, Options, Trouble};
 use crate::clock::{Clock, Mono};
 use crate::counters::{Board, CURSOR_NAME_MAX, StreamCounter};
 use crate::error::{Code, Error, Result};
@@ -33,6 +34,7 @@ use crate::watermark::seam::park;
 
 pub(super) mod decide;
 pub(super) mod files;
+mod headless;
 mod places;
 mod strict;
 #[cfg(test)]
@@ -48,7 +50,8 @@ pub const LOCK_NAME: &str = "lock";
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often the first checkpoint is tried before opening fails, and how many slots get it.
+/// How often the first checkpoint is tried before opening fails, and how many slots get it. A segment that has to be
+/// begun is tried as often.
 const CHECKPOINT_TRIES: u32 = 3;
 const CHECKPOINT_COPIES: usize = 2;
 
@@ -165,9 +168,9 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         ring,
         pid,
     } = opening;
-    let mut geometry = Geometry::of(&options);
+    let geometry = Geometry::of(&options);
     let lock = lock(&*lock_dir)?;
-    let mut files = files::look(&*dir, true, options.is_strict)?;
+    let mut files = files::look(&*dir, true)?;
     let last = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_else(new_store_id);
     let mut report = Report {
@@ -186,8 +189,6 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         name: options.name.clone(),
         ..Checkpoint::default()
     });
-    // What was set aside counts against the budget, up to a quarter of it.
-    geometry.budget_pages -= files.aside_pages().min(geometry.budget_pages / 4);
     files.order(last.head);
     let shared = Arc::new(files.shared(store, epoch));
     let (board, place) = board(store).map_err(|error| Error::io("open shared counters", error))?;
@@ -215,6 +216,10 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     report.repaired = files.repair();
     if !files.is_clean && !files.is_last_good() && holds(Rule::ResumeInGoodOnly) {
         decided.resume = None;
+    }
+    if files.is_run_unknown() {
+        // The last segment stays as it is, for what it shows.
+        (decided.resume, decided.is_fresh) = (None, false);
     }
     report.next = decided.next;
     report.segments = u32::try_from(files.segments.len()).unwrap_or(u32::MAX);
@@ -266,6 +271,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         replaced: None,
         spares: Vec::new(),
         leftovers: Vec::new(),
+        aside: Vec::new(),
         no_space_until: Mono::default(),
         reserve_due: Mono::default(),
         reserve_short: None,
@@ -338,12 +344,13 @@ impl Log {
                     written = self.checkpoint_as(is_clean);
                 }
             }
-            if let Err(super::Trouble::Failed(op, error)) = written {
+            if let Err(Trouble::Failed(op, error)) = written {
                 return Err(Error::io(op, error));
             }
         }
         // Not before: below it everything is on the medium, or in a ledger that is.
         self.board.set(StreamCounter::DurableOffset, self.next);
+        self.adopt_aside(&files.aside);
         for name in &files.spares {
             if self.adopt_spare(name, files) {
                 continue;
@@ -355,8 +362,28 @@ impl Log {
         for dead in &files.dead {
             self.settle_dead(dead);
         }
+        self.drop_aside(0);
+        if files.is_run_unknown() {
+            self.leave_evidence();
+        }
         self.report_space();
         Ok(())
+    }
+
+    /// Begins a segment before anything is handed out, where there is room for one: the checkpoint may be
+    /// lost again, and nothing else says yet which offsets and lives this run goes on with.
+    fn leave_evidence(&mut self) {
+        for _ in 0..CHECKPOINT_TRIES {
+            let begun = match self.spare_in_room() {
+                Ok(Some(spare)) => self.start(spare, self.next),
+                Ok(None) => Ok(()),
+                Err(error) => Err(Trouble::Failed("prepare segment", error)),
+            };
+            let Err(Trouble::Failed(op, error)) = begun else {
+                return;
+            };
+            log::warn!("{}: {op} failed: {error}", self.options.name);
+        }
     }
 
     /// A file that is no segment any more becomes the spare or goes. What makes no sense is set aside.
@@ -381,6 +408,8 @@ impl Log {
             self.shared.with_table(|table| table.block(segment.number));
             log::warn!("{}: rename {name} failed: {error}", self.options.name);
         }
+        let size = segment.file.size().unwrap_or(0);
+        self.take_out(Aside::new(&aside, size));
     }
 }
 

@@ -86,13 +86,13 @@ impl Repair {
         let dir = storage.open_dir(path, false);
         let dir = dir.map_err(|error| told(&error))?;
         // Nothing is made where no store is.
-        let seen = files::look(&*dir, false, true)?;
+        let seen = files::look(&*dir, false)?;
         if seen.is_new() && seen.dead.is_empty() && seen.checkpoint.bad_slots.is_empty() {
             return Err(told(&"there is no store"));
         }
         let (lock, mut files) = if is_owner {
             let lock = lock(&*dir)?;
-            (Some(lock), files::look(&*dir, true, true)?)
+            (Some(lock), files::look(&*dir, true)?)
         } else if is_locked(&*dir) {
             return Err(told(&"a process has it open"));
         } else {

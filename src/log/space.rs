@@ -29,16 +29,23 @@ impl Log {
                 is_checkpointed = true;
                 self.checkpoint()?;
             }
-            if let Err(error) = self.prepare_up_to(u64::MAX) {
-                // No reason to drop what is stored: the medium may recover.
-                self.shared.durable.fail();
-                return Err(Trouble::Failed("prepare segment", error));
+            match self.spare_in_room() {
+                Ok(Some(spare)) => return Ok(spare),
+                Ok(None) => self.give_up_oldest()?,
+                Err(error) => {
+                    // No reason to drop what is stored: the medium may recover.
+                    self.shared.durable.fail();
+                    return Err(Trouble::Failed("prepare segment", error));
+                }
             }
-            if let Some(at) = self.spares.iter().position(Spare::is_ready) {
-                return Ok(self.spares.remove(at));
-            }
-            self.give_up_oldest()?;
         }
+    }
+
+    /// A segment's file to write to, if there is room for it.
+    pub(super) fn spare_in_room(&mut self) -> io::Result<Option<Spare>> {
+        self.prepare_up_to(u64::MAX)?;
+        let ready = self.spares.iter().position(Spare::is_ready);
+        Ok(ready.map(|at| self.spares.remove(at)))
     }
 
     fn has_ready_spare(&self) -> bool {
@@ -210,7 +217,10 @@ impl Log {
             .with_table(|table| table.remove_first(self.durable_head, last_end))
         {
             is_any = true;
-            self.keep(freed);
+            let end = self.shared.first_base().unwrap_or(u64::MAX);
+            if !self.set_aside(&freed.segment, end) {
+                self.keep(freed);
+            }
         }
         if is_any {
             self.report_space();

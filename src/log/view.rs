@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::open::decide::{Decided, Known, decide};
 use super::open::files::{self, Files};
 use super::open::{LOCK_NAME, Report};
-use super::{Reader, Shared};
+use super::{Aside, Reader, Shared};
 use crate::clock::Clock;
 use crate::counters::{Board, StreamCounter};
 use crate::error::{Code, Error, Result};
@@ -68,6 +68,8 @@ pub struct Summary {
     pub unreadable_files: Vec<u32>,
     /// What the next open would report; of a live store, what its last one did not.
     pub report: Report,
+    /// Files that are kept for what is damaged in them.
+    pub aside: Vec<Aside>,
     /// Files that are no segments, nor will be.
     pub other_files: u32,
 }
@@ -204,7 +206,7 @@ fn look_once(
         .map(|counter| board.get(counter));
         (durable, life, next)
     });
-    let mut files = files::look(dir, false, false)?;
+    let mut files = files::look(dir, false)?;
     let checkpoint = files.checkpoint.newest.clone().unwrap_or_default();
     let store = files.store.unwrap_or_default();
     let bad = files.segments.iter().flat_map(|stored| {
@@ -246,6 +248,7 @@ fn look_once(
         bad_headers,
         unreadable_files,
         report,
+        aside: files.aside.clone(),
         other_files: u32::try_from(files.dead.len() + files.spares.len()).unwrap_or(u32::MAX),
         checkpoint,
     };

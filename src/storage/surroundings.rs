@@ -125,6 +125,15 @@ fn kind(stat: &rustix::fs::StatFs) -> u32 {
     stat.f_type as u32 // the kernel's magic numbers have 32 bits
 }
 
+/// Whether standard error is a stream of the journal, as its service manager says which file that is.
+pub fn is_journal() -> bool {
+    let Some(journal) = Real.variable("JOURNAL_STREAM") else {
+        return false;
+    };
+    let said = rustix::fs::fstat(io::stderr());
+    said.is_ok_and(|stat| *journal == *format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
 /// The bytes of memory that the system could give to those who ask.
 pub fn memory_available() -> Option<u64> {
     let text = super::read_text(Path::new("/proc/meminfo"), 64 << 10).ok()?;

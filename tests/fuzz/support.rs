@@ -141,6 +141,7 @@ pub fn open(dir: &Arc<dyn Dir>, is_strict: bool) -> Result<Opened> {
             age_max: None,
             is_strict,
             free_bytes_min: 0,
+            aside_bytes_max: u64::MAX,
             reserves_all: false,
             io: Io::Write,
             ring_records: 64,

@@ -52,6 +52,7 @@ pub fn with_letters(
                 age_max: None,
                 is_strict: false,
                 free_bytes_min: 0,
+                aside_bytes_max: u64::MAX,
                 reserves_all: false,
             },
             cursors: &[],

@@ -164,6 +164,7 @@ impl Oracle {
                 let record = &self.records[offset];
                 moment.fate(*offset, record) == Fate::Promised
                     && !moment.damage.offsets.contains(offset)
+                    && !self.hit.contains(offset)
             };
             let mut mine = self.sources.iter().rev();
             let last = mine.find(|(offset, (other, _))| *other == producer && is_kept(offset));
@@ -256,6 +257,20 @@ impl Oracle {
             }
         }
         missing
+    }
+
+    /// Nothing is left that says how far the run had come: all of the checkpoint was lost, and so was each durable
+    /// record that it was told of behind what was found, or there was none.
+    pub fn is_run_forgotten(&self, moment: &Moment<'_>, next: u64) -> bool {
+        let damage = moment.damage;
+        let mut behind = self.records.range(next..moment.next.max(next));
+        let is_hit = |offset| damage.offsets.contains(offset) || self.hit.contains(offset);
+        next < moment.next
+            && damage.checkpoint
+            && !damage.offsets.is_empty()
+            && behind.all(|(offset, record)| {
+                moment.fate(*offset, record) != Fate::Promised || is_hit(offset)
+            })
     }
 
     /// What an open found is what it may find. Returns what damage cost, and what else came back.

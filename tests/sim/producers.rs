@@ -177,7 +177,8 @@ impl Session {
                 break;
             }
         }
-        let is_held_up = self.disk.is_off() || self.disk.has_failed() || self.may_be_full;
+        let may_be_full = self.may_be_full || self.disk.is_bounded();
+        let is_held_up = self.disk.is_off() || self.disk.has_failed() || may_be_full;
         assert!(is_held_up, "what is demanded becomes durable at once");
     }
 

@@ -110,6 +110,7 @@ pub fn options(setup: Setup) -> Options {
         age_max: setup.age_max,
         is_strict: setup.is_strict,
         free_bytes_min: setup.free_bytes_min,
+        aside_bytes_max: u64::MAX,
         reserves_all: setup.reserves_all,
         io: setup.io,
         ring_records: setup.ring_records,

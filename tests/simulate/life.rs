@@ -55,7 +55,7 @@ pub struct Counts {
     pub hits: u64,
     /// Records that damage cost.
     pub lost: u64,
-    /// Stores of which damage left nothing: they began anew.
+    /// Stores of which damage left nothing, or nothing of how far their last run had come: they began anew.
     pub anew: u64,
 }
 
@@ -323,6 +323,15 @@ impl Life {
                 log.shared().ledger().ranges(),
                 run.session.ring_end
             );
+        }
+        let next = run
+            .session
+            .report
+            .next
+            .max(run.session.ring_end.unwrap_or(0));
+        if self.oracle.is_run_forgotten(&self.oracle.now(), next) {
+            self.is_anew = true;
+            return None;
         }
         if !run.session.check_records(&mut self.oracle) {
             return None;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::source::{Named, Source, is_word, words};
 
 /// The modules in the order of `lib.rs`: each uses only those above it. `ffi` comes with the C API.
-pub const MODULES: [&str; 20] = [
+pub const MODULES: [&str; 21] = [
     "error",
     "rules",
     "clock",
@@ -24,6 +24,7 @@ pub const MODULES: [&str; 20] = [
     "config",
     "engine",
     "input",
+    "service",
     "ffi",
     "cli",
 ];
@@ -116,7 +117,7 @@ pub const BANS: [Ban; 7] = [
 ];
 
 /// Which files name a dependency. Without places: any.
-pub const OWNERS: [(&str, Places); 22] = [
+pub const OWNERS: [(&str, Places); 23] = [
     (
         "aws_credential_types",
         &[("src/sink/kinesis/sign.rs", "the keys of a signature")],
@@ -133,6 +134,10 @@ pub const OWNERS: [(&str, Places); 22] = [
                 "bytes that are not text, as a line has them",
             ),
             ("src/input/lines.rs", "the same lines, read again"),
+            (
+                "src/service/http/request.rs",
+                "passwords, as browsers send them",
+            ),
             ("src/sink/kinesis/body.rs", "data in a request's JSON"),
             (
                 "src/cli/envelope.rs",
@@ -156,6 +161,10 @@ pub const OWNERS: [(&str, Places); 22] = [
         ],
     ),
     ("heapless", &[]),
+    (
+        "httparse",
+        &[("src/service/http/request.rs", "heads of requests")],
+    ),
     ("lexopt", &[("src/cli.rs", "arguments")]),
     (
         "libc",
@@ -196,6 +205,7 @@ pub const OWNERS: [(&str, Places); 22] = [
         &[
             ("src/storage/", "system calls on files"),
             ("src/clock.rs", "system calls on clocks"),
+            ("src/service/http.rs", "waits for whoever asks"),
         ],
     ),
     ("rustls", &[("src/sink/kinesis/tls.rs", "TLS")]),

@@ -391,3 +391,16 @@ fn only_keeps_one_stream() {
         Code::UnknownStream
     );
 }
+
+/// `L-78`: nothing that is configured is silently not there.
+#[test]
+#[cfg(all(feature = "cli", not(feature = "http")))]
+fn what_needs_a_feature_that_is_not_there_is_an_error() {
+    for part in [r#""http":{}"#, r#""metrics":{"path":"m"}"#] {
+        let text = error(&format!(r#"{{"streams":[{STREAM}],"service":{{{part}}}}}"#));
+        assert!(
+            text.ends_with("this build does not have the feature \"http\""),
+            "{text}"
+        );
+    }
+}

@@ -21,6 +21,25 @@ document | inputs | {} | must be an array
 document | eventsStream | 5 | must be a string
 document | eventsStream | "nobody" | must be the name of one of the streams
 document | eventsStream | "a b" | must be 1 to 249 letters, digits, dots, underscores and hyphens
+document | service | [] | must be an object
+service | shutdownMs | 99 | must be 100..=86400000
+service | shutdownMs | "10s" | must be 100..=86400000
+service | stalledSecs | 0 | must be 1..=86400
+service | stalledSecs | 86401 | must be 1..=86400
+service | log | "json" | must be an object
+service | http | [] | must be an object
+service | metrics | "m.prom" | must be an object
+http | listen | 9464 | must be a string
+http | listen | "" | must be a path
+http | listen | "localhost" | must be an address with a port, or unix: and a path
+http | listen | "unix:" | must be an address with a port, or unix: and a path
+http | token | 5 | must be a string
+http | token | "short" | must have at least 16 bytes
+metrics | path | "" | must be a path
+metrics | intervalMs | 99 | must be 100..=86400000
+log | format | "xml" | must be "text" or "json"
+log | perMinute | 0 | must be 1..=1000000
+log | perMinute | 1000001 | must be 1..=1000000
 document | secretsDir | 5 | must be a string
 document | secretsDir | "" | must be a path without templates
 document | secretsDir | "/etc/{Hostname}" | must be a path without templates
@@ -83,6 +102,8 @@ buffer | reserve | "half" | must be "none" or "all"
 buffer | reserve | true | must be "none" or "all"
 buffer | minFreeBytes | -1 | must be 0..=70368744177664
 buffer | minFreeBytes | 70368744177665 | must be 0..=70368744177664
+buffer | maxDamagedBytes | -1 | must be 0..=70368744177664
+buffer | maxDamagedBytes | 70368744177665 | must be 0..=70368744177664
 buffer | volatile | "ignore" | must be "allow" or "warn" or "refuse"
 buffer | strict | "yes" | must be true or false
 buffer | strict | 1 | must be true or false
@@ -325,7 +346,7 @@ fn null_means_the_default() {
             (place, key),
             ("document", "streams")
                 | ("stream", "name" | "sink" | "sinks")
-                | ("file", "path")
+                | ("file" | "metrics", "path")
                 | ("kinesis", "streamName" | "region")
                 | ("static", "accessKeyId" | "secretAccessKey")
                 | (
@@ -385,6 +406,11 @@ fn every_key_in_the_code_has_a_bad_value_here() {
     in_code.extend(words_in(include_str!("../sinks.rs")));
     in_code.extend(words_in(include_str!("../stream.rs")));
     in_code.extend(words_in(include_str!("../delivery.rs")));
+    let service = include_str!("../service.rs").lines();
+    let service = service.filter(|line| line.contains(".take_set(") || line.contains(".word("));
+    in_code.extend(service.flat_map(words_in));
+    #[cfg(feature = "http")]
+    in_code.extend(words_in(include_str!("../service/outside.rs")));
     #[cfg(feature = "kinesis")]
     in_code.extend(words_in(include_str!("../sinks/kinesis.rs")));
     #[cfg(feature = "kafka")]

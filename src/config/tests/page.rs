@@ -31,6 +31,7 @@ fn place(heading: &'static str) -> &'static str {
     match in_backticks(heading)[..] {
         [] => "document",
         ["streams[]"] => "stream",
+        ["service"] => "service",
         ["inputs[]"] => "input",
         ["inputs[]", "stdin", "host"] => "records",
         [
@@ -38,6 +39,7 @@ fn place(heading: &'static str) -> &'static str {
             kind,
         ] => kind,
         ["streams[].sink.credentials"] => "credentials",
+        [path] if path.starts_with("service.") => &path["service.".len()..],
         [path] => path.strip_prefix("streams[].").expect("a part of a stream"),
         _ => panic!("no place: {heading}"),
     }

@@ -85,6 +85,7 @@ fn options(stream: &StreamConfig) -> log::Options {
         age_max: None,
         is_strict: false,
         free_bytes_min: 0,
+        aside_bytes_max: stream.buffer.max_damaged_bytes,
         reserves_all: false,
     }
 }

@@ -4,17 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::spare::{RESERVED_PREFIX, SPARE_PREFIX};
-use super::super::{Ledger, Shared};
+use super::super::{Aside, Ledger, Shared};
 use super::{Segment, SegmentHeader, StoreId, checkpoints, newer};
-use crate::clock::Stamp;
 use crate::error::{Error, Result};
-use crate::format::{
-    Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MAX, PAGES_MIN, PageHeader, SEGMENT_HEADER_SIZE,
-    SLOT_COUNT,
-};
+use crate::format::{Fault, HEADER_COPIES, PAGE_SIZE, PAGES_MIN, SEGMENT_HEADER_SIZE, SLOT_COUNT};
 use crate::rules::{Rule, holds};
-use crate::segment::{self, READ_AHEAD_PAGES, position};
-use crate::storage::{Buffer, Dir, File, persist, read_what_can_be_read};
+use crate::segment::{self, position};
+use crate::storage::{Buffer, Dir, File, persist};
 
 pub(in crate::log) const ASIDE_PREFIX: &str = "damaged-";
 
@@ -41,7 +37,6 @@ pub(in crate::log) struct DeadFile {
 #[derive(Default)]
 pub(in crate::log) struct Files {
     is_owner: bool,
-    is_strict: bool,
     /// The store's id, if anything tells it.
     pub store: Option<StoreId>,
     /// What the checkpoint's slots say.
@@ -54,8 +49,8 @@ pub(in crate::log) struct Files {
     pub dead: Vec<DeadFile>,
     /// Files that were to become segments.
     pub spares: Vec<String>,
-    /// Pages of files that were set aside.
-    aside_pages: u64,
+    /// Files that were set aside.
+    pub aside: Vec<Aside>,
     /// Numbers of files that belong to somebody else.
     pub blocked: Vec<u32>,
     /// Whose they are.
@@ -63,19 +58,19 @@ pub(in crate::log) struct Files {
     /// The greatest life in pages of segments without a header.
     pub life_seen: u64,
     /// Files with a segment's name and no header that verifies.
-    headless: Vec<Headless>,
+    pub(super) headless: Vec<Headless>,
 }
 
 /// A file without a header: whether it is a segment of this store is told when it is known which that is.
-struct Headless {
-    number: u32,
-    file: Arc<dyn File>,
-    is_good: bool,
+pub(super) struct Headless {
+    pub(super) number: u32,
+    pub(super) file: Arc<dyn File>,
+    pub(super) is_good: bool,
 }
 
 /// Looks at everything. The owner's look makes durable whatever is there, and reads the medium; other
 /// processes read what the owner sees, and touch nothing.
-pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Result<Files> {
+pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool) -> Result<Files> {
     if is_owner && holds(Rule::OpenSyncsDirectory) {
         dir.sync()
             .map_err(|error| Error::io("sync directory", error))?;
@@ -89,7 +84,6 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
     };
     let mut files = Files {
         is_owner,
-        is_strict,
         ..Files::default()
     };
     match open(checkpoints::FILE_NAME) {
@@ -115,7 +109,9 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
     let aside = list
         .iter()
         .filter(|entry| entry.name.starts_with(ASIDE_PREFIX));
-    files.aside_pages = aside.map(|entry| entry.allocated / PAGE_SIZE as u64).sum();
+    files.aside = aside
+        .map(|entry| Aside::new(&entry.name, entry.allocated))
+        .collect();
     for number in numbers {
         let name = segment::file_name(number);
         match open(&name) {
@@ -126,6 +122,7 @@ pub(in crate::log) fn look(dir: &dyn Dir, is_owner: bool, is_strict: bool) -> Re
         }
     }
     files.settle_store();
+    files.settle_strays();
     files.settle_headless();
     Ok(files)
 }
@@ -175,10 +172,6 @@ impl Files {
                     is_good = false;
                 }
             }
-            let is_it = found.as_ref().is_some_and(|found| found.number == number);
-            if self.trusts_first_copy() && is_it {
-                break;
-            }
         }
         // A page of another segment may have come to stand here.
         let newest = headers
@@ -197,12 +190,7 @@ impl Files {
             });
             return Ok(());
         };
-        let is_it = |copy: &Option<SegmentHeader>| copy.as_ref() == Some(&header);
-        let looked_at = match headers.iter().position(is_it) {
-            Some(first) if self.trusts_first_copy() => first + 1,
-            _ => headers.len(),
-        };
-        let copies = (0..HEADER_COPIES).zip(&headers).take(looked_at);
+        let copies = (0..HEADER_COPIES).zip(&headers);
         let bad = copies.filter(|(_, copy)| {
             copy.as_ref() != Some(&header)
                 || !holds(Rule::HeaderRepairKeeps) && headers[0] != headers[1]
@@ -212,7 +200,7 @@ impl Files {
         Ok(())
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         number: u32,
         file: &Arc<dyn File>,
@@ -242,38 +230,6 @@ impl Files {
         });
     }
 
-    /// Files without a header become segments if their pages tell what it said.
-    fn settle_headless(&mut self) {
-        for Headless {
-            number,
-            file,
-            is_good,
-        } in std::mem::take(&mut self.headless)
-        {
-            if let Some(header) = self.header_from_pages(number, &*file) {
-                let all = (0..HEADER_COPIES).collect();
-                self.add(number, &file, header, is_good, all);
-                continue;
-            }
-            let is_blank = is_blank(&*file);
-            let segment = Segment {
-                file,
-                number,
-                base: 0,
-                life: 0,
-                pages: 0,
-                prepared: Stamp::default(),
-            };
-            self.dead.push(DeadFile { segment, is_blank });
-        }
-    }
-
-    /// After a clean close an open looks at headers only up to the first good copy, unless it is strict.
-    /// Others look at all: what they find is for people.
-    fn trusts_first_copy(&self) -> bool {
-        self.is_clean && self.is_owner && !self.is_strict
-    }
-
     fn read_header(&self, file: &dyn File, copy: u32) -> io::Result<Result<SegmentHeader, Fault>> {
         if self.is_clean {
             // All of a large store's headers are read in a moment.
@@ -284,55 +240,6 @@ impl Files {
         let mut page = Buffer::new(PAGE_SIZE)?;
         let len = persist(|| file.read_medium_at(&mut page, position(copy)))?;
         Ok(SegmentHeader::decode(&page[..len]))
-    }
-
-    /// Both copies are gone: the first pages tell what the header said.
-    fn header_from_pages(&mut self, number: u32, file: &dyn File) -> Option<SegmentHeader> {
-        let size = file.size().ok()?;
-        let mut buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE).ok()?;
-        let len = read_what_can_be_read(file, &mut buffer, position(HEADER_COPIES));
-        let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(HEADER_COPIES..);
-        let belongs = |(page, slot): (&[u8], u32)| {
-            PageHeader::decode(page).filter(|header| header.slot == slot)
-        };
-        let store = self.store?;
-        let headers = pages.filter_map(belongs);
-        let own = headers.filter(|header| header.store == store.tag() && !self.is_copy(header));
-        let newest = own.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
-        log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
-        self.life_seen = self.life_seen.max(newest.life);
-        let newest_checkpoint = self.checkpoint.newest.as_ref();
-        let epoch = self.epoch();
-        Some(SegmentHeader {
-            store,
-            epoch: epoch.max(1),
-            base: newest.base,
-            life: newest.life,
-            number,
-            // Also of a file that was cut a header is made that verifies.
-            pages: u32::try_from(size / PAGE_SIZE as u64)
-                .ok()?
-                .clamp(PAGES_MIN, PAGES_MAX),
-            prepared: newest.stamp,
-            name: newest_checkpoint
-                .map(|checkpoint| checkpoint.name.clone())
-                .unwrap_or_default(),
-        })
-    }
-
-    /// Whether another segment has that page at the same place: no two write with the same base and life.
-    fn is_copy(&self, page: &PageHeader) -> bool {
-        let others = self.segments.iter();
-        let mut others = others.filter(|stored| stored.segment.base == page.base);
-        others.any(|stored| {
-            let Ok(mut bytes) = Buffer::new(PAGE_SIZE) else {
-                return false;
-            };
-            let at = position(page.slot);
-            let len = read_what_can_be_read(&*stored.segment.file, &mut bytes, at);
-            let told = |page: &PageHeader| (page.store, page.base, page.life, page.slot);
-            PageHeader::decode(&bytes[..len]).is_some_and(|other| told(&other) == told(page))
-        })
     }
 
     /// Whose store this is; segments of another one are left alone.
@@ -364,17 +271,14 @@ impl Files {
         self.segments = ours;
     }
 
-    /// Pages of files that were set aside, or are about to be.
-    pub fn aside_pages(&self) -> u64 {
-        let dead = self.dead.iter();
-        let aside = dead.filter(|dead| dead.segment.life == 0 && !dead.is_blank);
-        let sizes = aside.filter_map(|dead| dead.segment.file.size().ok());
-        self.aside_pages + sizes.map(|size| size / PAGE_SIZE as u64).sum::<u64>()
-    }
-
     /// Nothing is there, and never was.
     pub fn is_new(&self) -> bool {
         self.checkpoint.newest.is_none() && self.segments.is_empty()
+    }
+
+    /// Nothing is left that says what the last run handed out.
+    pub fn is_run_unknown(&self) -> bool {
+        !self.is_new() && (self.checkpoint.newest.is_none() || self.checkpoint.lost > 1)
     }
 
     /// Puts the segments in order and takes out those that nobody needs: the next one begins at or
@@ -471,21 +375,6 @@ fn settle(file: &dyn File) -> io::Result<()> {
         file.drop_cache();
     }
     done
-}
-
-/// Whether there is nothing but zeros behind the headers: a segment that was never used.
-fn is_blank(file: &dyn File) -> bool {
-    let Ok(mut buffer) = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE) else {
-        return false;
-    };
-    let mut at = position(HEADER_COPIES);
-    loop {
-        match file.read_medium_at(&mut buffer, at) {
-            Ok(0) => return true,
-            Ok(len) if buffer[..len].iter().all(|byte| *byte == 0) => at += len as u64,
-            _ => return false,
-        }
-    }
 }
 
 /// What a file is called that is kept because it makes no sense. The life makes the name new.

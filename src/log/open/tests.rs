@@ -46,7 +46,7 @@ fn put_page(file: &dyn File, slot: u32, base: u64, life: u64) {
 
 /// The numbers, bases and lives of the segments that an open finds.
 fn found(dir: &dyn Dir) -> Vec<(u32, u64, u64)> {
-    let files = files::look(dir, true, false).unwrap();
+    let files = files::look(dir, true).unwrap();
     let segments = files.segments.iter().map(|stored| &stored.segment);
     let told = segments.map(|segment| (segment.number, segment.base, segment.life));
     told.collect()
@@ -76,6 +76,35 @@ fn a_header_is_made_of_pages_with_the_base_of_a_segment_that_is_replaced() {
     put_page(&*first, HEADER_COPIES, 100, 7);
     put_page(&*second, HEADER_COPIES, 100, 8);
     assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 8)]);
+}
+
+/// A block of a card is larger than what is read at once.
+#[test]
+fn a_header_is_made_of_pages_far_behind_a_block_that_was_erased() {
+    let dir = ram_dir(1 << 21);
+    let file = stored(&*dir, 1);
+    file.preallocate(position(200)).unwrap();
+    put_header(&*file, 1, 100, 7);
+    put_page(&*file, 150, 100, 7);
+    let other = stored(&*dir, 2);
+    put_header(&*other, 2, 900, 8);
+    file.write_at(&vec![0xff; 140 * PAGE_SIZE], 0).unwrap();
+    assert_eq!(found(&*dir), [(2, 900, 8), (1, 100, 7)]);
+}
+
+/// Its header was hit, and another one's came to stand there: what its pages hold is not given up for a copy.
+#[test]
+fn a_segment_with_anothers_header_is_what_its_pages_say() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES, 100, 7);
+    put_header(&*second, 1, 100, 7);
+    // A copy of it: so it stays one.
+    put_page(&*second, HEADER_COPIES, 100, 7);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 7)]);
+    put_page(&*second, HEADER_COPIES, 300, 8);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 300, 8)]);
 }
 
 fn files_with(lost: u32, last: &Checkpoint) -> Files {
@@ -177,6 +206,7 @@ fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
                 name: "telemetry".try_into().unwrap(),
                 segment_bytes: 1 << 20,
                 disk_bytes_max: 4 << 20,
+                aside_bytes_max: u64::MAX,
                 drop_oldest: true,
                 io: segment::Io::Write,
                 ring_records: 16,
@@ -212,4 +242,32 @@ fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
     let again = open().unwrap();
     assert_eq!(again.report.end, 1000);
     assert!(allowed.get() >= 1000, "{}", allowed.get());
+}
+
+/// The first copy was written and did not reach the medium, although its sync returned: the second one counts.
+#[test]
+fn after_a_clean_close_an_old_first_copy_of_a_header_is_not_believed() {
+    let dir = ram_dir(1 << 20);
+    let file = stored(&*dir, 1);
+    put_header(&*file, 1, 100, 7);
+    let mut old = vec![0; PAGE_SIZE];
+    file.read_at(&mut old, position(0)).unwrap();
+    put_header(&*file, 1, 300, 9);
+    file.write_at(&old, position(0)).unwrap();
+    let clean = Checkpoint {
+        store: STORE,
+        is_clean: true,
+        ..last()
+    };
+    let mut checkpoints = Checkpoints::open(&*dir).unwrap();
+    for generation in 1..=4 {
+        checkpoints
+            .write(&Checkpoint {
+                generation,
+                ..clean.clone()
+            })
+            .unwrap();
+    }
+    assert!(files::look(&*dir, true).unwrap().is_clean);
+    assert_eq!(found(&*dir), [(1, 300, 9)]);
 }

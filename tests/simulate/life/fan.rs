@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use forebay::counters::StreamCounter;
+use forebay::format::CHECKPOINT_FILE_SIZE;
 use forebay::log::{BatchBuffer, Opened, Reader};
 
 use super::Life;
@@ -22,6 +23,8 @@ const MOMENT_ONE_IN: u64 = 8;
 /// So many images of each such moment, and of the end of a run.
 const IMAGES_OF_MOMENT: u64 = 4;
 const IMAGES_OF_END: u64 = 8;
+/// Many more lives than a run takes.
+const LIVES_APART: u64 = 1 << 14;
 /// The most operations of a recovery before it is cut, too.
 const FUEL_MAX: u64 = 25;
 
@@ -204,6 +207,10 @@ impl Life {
             damage,
         };
         let oracle = &self.oracle;
+        if oracle.is_run_forgotten(&moment, opened.report.next) {
+            fan.anew += 1;
+            return;
+        }
         let mut reader = Reader::new(shared.clone(), clock.clone()).unwrap();
         let head = shared.head();
         let seen = (oracle, &moment);
@@ -212,7 +219,9 @@ impl Life {
         let reached = positions.iter().copied().max().unwrap_or(0).max(reached);
         assert!(head <= reached, "the head {head} was never so far");
         let life = opened.board.get(StreamCounter::Life);
-        assert!(life > image.life, "life {life} was used before");
+        // What says which lives were taken may all be lost; then it is far from each of them.
+        let is_apart = damage.checkpoint && life.abs_diff(image.life) > LIVES_APART;
+        assert!(life > image.life || is_apart, "life {life} was used before");
         let next = opened.report.next;
         let sources = shared.sources().clone();
         oracle.check_positions(&moment, &sources, &offsets, (head, next));
@@ -243,7 +252,13 @@ impl Life {
             );
         }
         let allocated = disk.allocated() + 4096;
-        let quota = self.setup.budget.max(image.allocated + 4096);
+        // A store may be above a quota that was made smaller; and a checkpoint that was lost is made anew.
+        let anew = if damage.checkpoint {
+            CHECKPOINT_FILE_SIZE
+        } else {
+            0
+        };
+        let quota = self.setup.budget.max(image.allocated + 4096 + anew);
         assert!(allocated <= quota, "the quota: {allocated} of {quota}");
         fan.images += 1;
         drop(reader);

@@ -1,0 +1,132 @@
+//! What others see without being this process: answers by HTTP, and a file of numbers.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/health` | 200 when it is well or degraded, 503 when it is not, with the reasons |
+//! | `/ready` | 200 while records are taken, else 503 |
+//! | `/metrics` | all numbers, as Prometheus reads them |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::health::{self, State, verdict};
+use super::http::{self, Answer, Stop};
+use super::metrics;
+use super::view::View;
+use crate::clock::Mono;
+use crate::config::json::quoted;
+use crate::config::{Config, Metrics};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::storage::replace_text;
+
+/// Whether threads are stuck is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// See the module's description.
+pub struct Outside {
+    view: Arc<View>,
+    /// Answers until it is dropped.
+    _server: Option<Stop>,
+    file: Option<(Metrics, Mono)>,
+    /// The last look.
+    looked: Option<Mono>,
+}
+
+impl Outside {
+    /// Begins to answer, before the engine is open. [`None`]: nobody is to be answered.
+    pub fn start(config: &Config) -> Result<Option<Self>> {
+        let service = config.service();
+        if service.http.is_none() && service.metrics.is_none() {
+            return Ok(None);
+        }
+        let view = Arc::new(View::new(service.stalled));
+        let server = service.http.as_ref().map(|options| {
+            let view = Arc::clone(&view);
+            let handler = Box::new(move |path: &str| answer(&view, path));
+            let server = http::start(&options.listen, options.token.clone(), handler)?;
+            log::info!("status at {}", server.address);
+            Ok(server)
+        });
+        Ok(Some(Self {
+            view,
+            _server: server.transpose()?,
+            file: service.metrics.clone().map(|file| (file, Mono(0))),
+            looked: None,
+        }))
+    }
+
+    /// The engine is open.
+    pub fn open(&self, config: &Config, engine: &Engine) {
+        self.view.open(config, engine);
+    }
+
+    /// The engine takes no more.
+    pub fn stop(&mut self) {
+        self.view.stop();
+    }
+
+    /// When something is due again.
+    pub fn due(&self) -> Mono {
+        let file = self.file.as_ref().map_or(Mono::NEVER, |(_, due)| *due);
+        let look = self.looked.map_or(Mono(0), |at| at.plus(LOOK_EVERY));
+        file.min(look)
+    }
+
+    /// Whether it wants to know what is stuck.
+    pub fn wants_look(&self, now: Mono) -> bool {
+        self.looked.is_none_or(|at| now >= at.plus(LOOK_EVERY))
+    }
+
+    /// Remembers what is stuck.
+    pub fn looked(&mut self, stuck: Option<String>, now: Mono) {
+        self.looked = Some(now);
+        self.view.set_stuck(stuck);
+    }
+
+    /// Writes the file if it is due.
+    pub fn write(&mut self, now: Mono) {
+        let Some((file, due)) = self.file.as_mut().filter(|(_, due)| now >= *due) else {
+            return;
+        };
+        *due = now.plus(file.interval);
+        if let Err(error) = replace_text(&file.path, &metrics::text(&self.view)) {
+            log::warn!("{}: {error}", file.path.display());
+        }
+    }
+}
+
+/// What is answered to a path.
+fn answer(view: &View, path: &str) -> Answer {
+    let json = |status, body| Answer {
+        status,
+        kind: "application/json",
+        body,
+    };
+    match path {
+        "/health" => {
+            let verdict = verdict(view, &view.stats());
+            let reasons = verdict.reasons.iter().map(|(_, text)| quoted(text));
+            let body = format!(
+                "{{\"health\":{},\"reasons\":[{}]}}\n",
+                quoted(verdict.state.name()),
+                reasons.collect::<Vec<_>>().join(",")
+            );
+            let is_well = verdict.state != State::Unhealthy;
+            json(if is_well { 200 } else { 503 }, body)
+        }
+        "/ready" => match health::unready(view) {
+            None => json(200, "{\"ready\":true}\n".to_owned()),
+            Some(why) => {
+                let why = quoted(&why);
+                json(503, format!("{{\"ready\":false,\"reasons\":[{why}]}}\n"))
+            }
+        },
+        "/metrics" => Answer {
+            status: 200,
+            kind: metrics::KIND,
+            body: metrics::text(view),
+        },
+        _ => Answer::line(404, "there is /health, /ready and /metrics"),
+    }
+}
