@@ -21,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::record::Record;
 use crate::watermark::seam::park;
 
-#[cfg(any(feature = "input-udp", feature = "input-tcp", feature = "input-mqtt"))]
+#[cfg(any(feature = "input-udp", feature = "input-tcp"))]
 mod address;
 #[cfg(any(feature = "input-unix", feature = "input-tcp"))]
 pub mod connections;
