@@ -127,6 +127,7 @@ enum Answer {
     Not(Reason),
 }
 
+#[allow(clippy::struct_excessive_bools)] // each is a question of its own
 struct Connection<S> {
     stream: S,
     sender: String,
@@ -218,17 +219,30 @@ fn wait<L: Listener>(
     for (connection, is_readable) in connections.iter_mut().zip(readable) {
         connection.is_readable = is_readable;
     }
-    while is_new {
+    match is_new {
+        true => accept(listener, options, feed, connections),
+        false => Ok(()),
+    }
+}
+
+/// Accepts all who have come.
+fn accept<L: Listener>(
+    listener: &L,
+    options: &Options,
+    feed: &mut Feed<'_>,
+    connections: &mut Vec<Connection<L::Stream>>,
+) -> io::Result<()> {
+    loop {
         let (stream, sender) = match listener.accept() {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             // Who came has gone already.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 // Out of files, as a rule: those who are here have some to give back.
                 feed.pass_over(Reason::Denied, error.to_string().as_bytes());
                 feed.progress.wake.pause(ACCEPT_PAUSE);
-                break;
+                return Ok(());
             }
         };
         let Some(sender) = sender else {
@@ -237,12 +251,12 @@ fn wait<L: Listener>(
         };
         let now = feed.clock.mono();
         if connections.len() >= options.connections_max as usize {
-            let silent = connections.iter().enumerate();
-            let silent = silent.min_by_key(|(_, connection)| connection.heard);
-            let silent = silent.filter(|(_, other)| now.since(other.heard) >= SILENT_MIN);
             feed.pass_over(Reason::Denied, b"a connection beyond maxConnections");
-            match silent {
-                Some((at, _)) => drop(connections.swap_remove(at)),
+            let others = connections.iter().enumerate();
+            let silent = others.filter(|(_, other)| other.is_silent(now));
+            let silent = silent.min_by_key(|(_, other)| other.heard);
+            match silent.map(|(at, _)| at) {
+                Some(at) => drop(connections.swap_remove(at)),
                 None => continue,
             }
         }
@@ -260,7 +274,6 @@ fn wait<L: Listener>(
             is_over: false,
         });
     }
-    Ok(())
 }
 
 impl<S: Read + Write> Connection<S> {
@@ -275,6 +288,11 @@ impl<S: Read + Write> Connection<S> {
 
     fn has_room(&self) -> bool {
         !self.is_done && self.answers.len() < UNANSWERED_MAX && self.unsent.len() < UNSENT_MAX
+    }
+
+    /// It has sent nothing for a while, and waits for no answer.
+    fn is_silent(&self, now: Mono) -> bool {
+        !self.is_readable && self.answers.is_empty() && now.since(self.heard) >= SILENT_MIN
     }
 
     fn has_ended(&self) -> bool {

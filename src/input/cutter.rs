@@ -20,6 +20,8 @@ pub enum Cut<'a> {
 
 /// What a record that is too long began with, of which so much is kept.
 const BEGIN_MAX: usize = 64;
+/// The length before a frame.
+const HEADER: usize = 4;
 /// A frame that would be longer is no frame.
 const FRAME_MAX: u32 = 64 << 20;
 
@@ -90,7 +92,7 @@ impl Cutter {
     /// no part of it.
     fn hold(&mut self, part: &[u8]) {
         if self.skipping.is_none() && self.held.len() + part.len() <= self.len_max + 1 {
-            self.held.extend_from_slice(part);
+            self.keep(part);
             return;
         }
         self.skipping = Some(0);
@@ -98,6 +100,16 @@ impl Cutter {
         self.held.extend_from_slice(&part[..room]);
         self.held.truncate(BEGIN_MAX);
         self.held.shrink_to(BEGIN_MAX);
+    }
+
+    /// Room is taken as it is needed, twice as much each time, and never more than the longest record needs.
+    fn keep(&mut self, part: &[u8]) {
+        let len = self.held.len() + part.len();
+        if len > self.held.capacity() {
+            let room = (2 * len).min(self.len_max + HEADER).max(len);
+            self.held.reserve_exact(room - self.held.len());
+        }
+        self.held.extend_from_slice(part);
     }
 
     fn take_held(&mut self, take: &mut impl FnMut(Cut<'_>) -> bool) -> bool {
@@ -121,7 +133,6 @@ impl Cutter {
         bytes: &[u8],
         take: &mut impl FnMut(Cut<'_>) -> bool,
     ) -> Result<(usize, bool), Senseless> {
-        const HEADER: usize = 4;
         if let Some(left) = self.skipping {
             let part = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let left = left.saturating_sub(u32::try_from(part).unwrap_or(u32::MAX));
@@ -130,7 +141,7 @@ impl Cutter {
         }
         if self.held.len() < HEADER {
             let part = bytes.len().min(HEADER - self.held.len());
-            self.held.extend_from_slice(&bytes[..part]);
+            self.keep(&bytes[..part]);
             let Ok(header) = <[u8; HEADER]>::try_from(self.held.as_slice()) else {
                 return Ok((part, true));
             };
@@ -152,7 +163,7 @@ impl Cutter {
         let header: [u8; HEADER] = self.held[..HEADER].try_into().map_err(|_| Senseless)?;
         let len = u32::from_be_bytes(header) as usize; // at most `len_max`
         let part = bytes.len().min(HEADER + len - self.held.len());
-        self.held.extend_from_slice(&bytes[..part]);
+        self.keep(&bytes[..part]);
         if self.held.len() < HEADER + len {
             return Ok((part, true));
         }

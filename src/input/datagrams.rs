@@ -58,6 +58,9 @@ pub struct Received {
 
 /// Where datagrams come from.
 pub trait Datagrams: AsFd {
+    /// Where it receives them.
+    fn place(&self) -> String;
+
     /// Receives one without waiting for it, and says who sent it.
     fn receive(&self, buf: &mut [u8], sender: &mut String) -> io::Result<Received>;
 
@@ -71,7 +74,7 @@ pub trait Datagrams: AsFd {
 pub fn serve<D: Datagrams>(feed: &mut Feed<'_>, open: impl Fn() -> io::Result<D>) {
     loop {
         let received = open().and_then(|socket| {
-            feed.works();
+            feed.works(&socket.place());
             receive_all(&socket, feed)
         });
         match received {

@@ -437,9 +437,10 @@ impl<'a> Feed<'a> {
         !self.is_stopping()
     }
 
-    /// The source works: the next failure is the first.
-    pub fn works(&mut self) {
+    /// The source works, and this is where: the next failure is the first.
+    pub fn works(&mut self, place: &dyn std::fmt::Display) {
         self.retry = RETRY_PAUSE;
+        log::info!("input {}: listening at {place}", self.name);
     }
 
     /// Asks for everything below `offset` to become durable, without waiting, and says below which offset

@@ -20,7 +20,8 @@ impl Wake {
     /// Ends all waits from now on.
     pub fn wake(&self) {
         if let Some(file) = &self.0 {
-            let _ = rustix::io::write(file, &1u64.to_ne_bytes());
+            // Any number but none.
+            let _ = rustix::io::write(file, &[1; 8]);
         }
     }
 
@@ -68,6 +69,7 @@ impl Wake {
 }
 
 /// Something that is waited for.
+#[allow(clippy::struct_excessive_bools)] // two questions and their two answers
 pub struct Source<'a> {
     fd: BorrowedFd<'a>,
     /// It is waited for until there is something to read.
@@ -104,7 +106,7 @@ pub use sockets::*;
 /// Sockets.
 #[cfg(any(feature = "input-unix", feature = "input-udp"))]
 mod sockets {
-    use super::*;
+    use super::{AsFd, io};
 
     /// Asks the system for so much room for what waits to be received. It gives what its own bound allows.
     pub fn set_receive_buffer(socket: &impl AsFd, size: usize) -> io::Result<()> {
@@ -117,9 +119,7 @@ mod sockets {
     /// The number by which the system's tables name a socket.
     #[cfg(feature = "input-udp")]
     pub fn socket_number(socket: &impl AsFd) -> Option<u64> {
-        rustix::fs::fstat(socket)
-            .ok()
-            .map(|stat| stat.st_ino.into())
+        rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino)
     }
 }
 
@@ -134,14 +134,14 @@ mod local {
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::path::Path;
 
-    use rustix::fs::Mode;
+    use rustix::fs::{FileType, Mode};
     use rustix::net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
         SocketAddrUnix, SocketFlags, SocketType, UCred, bind, connect, listen, recvmsg,
         socket_with, sockopt,
     };
 
-    use super::*;
+    use super::{OwnedFd, io};
 
     /// Who is at the other end of a socket.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +190,10 @@ mod local {
                 return Ok(socket);
             }
         }
-        if connect(&new()?, &address) != Err(rustix::io::Errno::CONNREFUSED) {
+        // The system refuses to connect to what is no socket, too: that is somebody's file.
+        let found = FileType::from_raw_mode(rustix::fs::lstat(path)?.st_mode);
+        let is_left = connect(&new()?, &address) == Err(rustix::io::Errno::CONNREFUSED);
+        if found != FileType::Socket || !is_left {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         rustix::fs::unlink(path)?;

@@ -71,7 +71,7 @@ impl Input for Options {
                 Ok(listener)
             });
             let served = listened.and_then(|listener| {
-                feed.works();
+                feed.works(&listener.local_addr()?);
                 serve(&Streams(listener), &self.connections, &mut feed)
             });
             match served {

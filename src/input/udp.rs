@@ -47,6 +47,11 @@ impl AsFd for Socket {
 }
 
 impl Datagrams for Socket {
+    fn place(&self) -> String {
+        let address = self.0.local_addr();
+        address.map_or_else(|_| String::new(), |address| address.to_string())
+    }
+
     fn receive(&self, buf: &mut [u8], sender: &mut String) -> io::Result<Received> {
         let (len, from) = self.0.recv_from(buf)?;
         sender.clear();

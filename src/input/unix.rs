@@ -152,7 +152,7 @@ impl Input for StreamOptions {
         loop {
             let listened = listen_at(&place.path, place.mode);
             let served = listened.and_then(|listener| {
-                feed.works();
+                feed.works(&place.path.display());
                 serve(&Streams { listener, place }, &self.connections, &mut feed)
             });
             match served {
@@ -200,6 +200,10 @@ impl AsFd for Socket<'_> {
 }
 
 impl Datagrams for Socket<'_> {
+    fn place(&self) -> String {
+        self.place.path.display().to_string()
+    }
+
     fn receive(&self, buf: &mut [u8], sender: &mut String) -> io::Result<Received> {
         let (len, is_cut, peer) = receive(&self.socket, buf)?;
         let admitted = self.place.admit(peer);

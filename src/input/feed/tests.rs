@@ -14,7 +14,9 @@ fn options(text: &str) -> Options {
 
 /// Feeds a stream in memory with payloads; what became of each, and all counts.
 fn feed(text: &str, payloads: &[&[u8]], patience: Patience) -> (Vec<Taken>, String) {
-    let name = format!("forebay-{}-feed", std::process::id());
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default().replace(':', "-");
+    let name = format!("forebay-{}-{test}", std::process::id());
     let dir = std::env::temp_dir().join(name);
     let config = r#"{"streams":[{"name":"s","sink":{"type":"none"},
         "buffer":{"type":"memory","maxDiskBytes":1048576,"maxBufferedBytes":65536}}]}"#;
@@ -36,7 +38,7 @@ fn what_is_wrong_with_a_record_is_counted_by_reason() {
         b"{\"t\":1795350780123}",
         b"x",
         b"{\"t\":5}",
-        b"{\"t\":1795350780123,\"more\":\"x\"}",
+        b"{\"t\":1795350780123,\"more\":\"xx\"}",
         b"{\"t\":1795350780124}",
     ];
     let (taken, summary) = feed(text, &payloads, Patience::Waits);
