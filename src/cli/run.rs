@@ -83,7 +83,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     };
     let running = input::start(&engine, inputs, &ended)?;
     log::info!("serving {} streams", engine.stream_names().len());
-    supervisor.ready(&config, &engine);
+    supervisor.ready(&config, &engine)?;
 
     let clock = System::new();
     let is_signal = loop {
