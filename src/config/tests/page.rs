@@ -363,6 +363,24 @@ fn the_examples_of_the_page_are_right() {
     }
 }
 
+/// Those of the page for who comes from elsewhere, as far as this build has what they need.
+#[test]
+#[cfg(all(feature = "file", feature = "cli"))]
+fn the_examples_for_who_comes_from_elsewhere_are_right() {
+    let page = include_str!("../../../docs/coming-from.md");
+    let examples = page.split("```json\n").skip(1);
+    let mut count = 0;
+    for example in examples {
+        let example = example.split("```").next().unwrap();
+        match read(example) {
+            Ok(config) => assert!(config.warnings().is_empty(), "{example}"),
+            Err(error) => assert!(error.to_string().contains("feature"), "{error}"),
+        }
+        count += 1;
+    }
+    assert_eq!(count, page.matches("\n## ").count() - 1); // edgestreamlog's is ours
+}
+
 /// The numbers in the page's prose.
 #[test]
 fn the_counts_of_the_page_are_those_of_the_code() {
