@@ -22,13 +22,14 @@ fn costs(running: &Running) -> (usize, u64) {
     (open, kib.parse().unwrap())
 }
 
-/// Sends a record and is answered soon.
-fn is_served(client: &mut Client) {
+/// Sends a record and is answered soon. How soon.
+fn is_served(client: &mut Client) -> Duration {
     let began = Instant::now();
     client.send("good\n");
     client.expect(&["ok"]);
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    took
 }
 
 /// `L-61`: a thousand connections that say nothing, half a line, noise, a line without end, or that never read.
@@ -47,7 +48,7 @@ fn a_thousand_hostile_clients_change_nothing_for_the_others() {
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 128)
             .collect();
         let endless = vec![b'x'; 300_000];
-        let mut served = 1;
+        let (mut served, mut longest) = (1, Duration::ZERO);
         let mut hostile = Vec::new();
         for n in 0..1000 {
             let mut client = listening.connect();
@@ -62,8 +63,8 @@ fn a_thousand_hostile_clients_change_nothing_for_the_others() {
             // Who comes when there is no place for more is closed.
             let _ = client.socket.write_all(bytes);
             hostile.push(client);
-            if n % 50 == 49 {
-                is_served(&mut good);
+            if n % 10 == 9 {
+                longest = longest.max(is_served(&mut good));
                 served += 1;
             }
         }
@@ -71,7 +72,9 @@ fn a_thousand_hostile_clients_change_nothing_for_the_others() {
         assert!(open <= open_before + 64, "{open_before} to {open} sockets");
         // Each of 64 holds the begin of a record at most.
         assert!(rss <= rss_before + 8192, "{rss_before} to {rss} KiB");
-        println!("{kind}: {rss_before} KiB before, {rss} KiB with 64 of 1000");
+        println!(
+            "{kind}: {rss_before} to {rss} KiB with 64 of 1000, another served within {longest:?}"
+        );
         // The silent ones give way: somebody new is served, too.
         std::thread::sleep(Duration::from_millis(1100));
         is_served(&mut good);
@@ -178,7 +181,7 @@ fn a_silent_connection_is_closed_after_its_time() {
         });
         assert_eq!(silent.answer(), None);
         let took = began.elapsed();
-        assert!((450..1500).contains(&took.as_millis()), "{took:?}");
+        assert!((450..5000).contains(&took.as_millis()), "{took:?}");
     });
     assert_eq!(listening.stop(), "15 records, 0 malformed, 0 refused");
 }
