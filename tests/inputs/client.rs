@@ -53,16 +53,8 @@ impl Listening {
         let running = setup.serve(&[]);
         let begin = format!("input {kind}: listening at ");
         running.wait_for(&begin);
-        let rest = running.err().split_once(&begin).unwrap().1.to_owned();
-        // The line may still be on its way.
-        wait_until("the line", || {
-            let err = running.err();
-            err.split_once(&begin).unwrap().1.contains('\n')
-        });
-        let rest = match rest.contains('\n') {
-            true => rest,
-            false => running.err().split_once(&begin).unwrap().1.to_owned(),
-        };
+        let err = running.err();
+        let rest = err.split_once(&begin).unwrap().1;
         Self {
             place: rest.lines().next().unwrap().to_owned(),
             kind: kind.to_owned(),

@@ -3,24 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Listening, STREAMS, storing};
-use crate::process::{Running, wait_until};
-
-/// How many sockets a process has open, and its resident memory in KiB.
-fn costs(running: &Running) -> (usize, u64) {
-    let id = running.id();
-    let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
-    let is_socket = |path: std::path::PathBuf| {
-        let name = std::fs::read_link(path).unwrap_or_default();
-        name.to_string_lossy().starts_with("socket:")
-    };
-    let open = open.filter(|entry| is_socket(entry.as_ref().unwrap().path()));
-    let open = open.count();
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let mut lines = status.lines();
-    let line = lines.find(|line| line.starts_with("VmRSS")).unwrap();
-    let kib = line.split_whitespace().nth(1).unwrap();
-    (open, kib.parse().unwrap())
-}
+use crate::process::wait_until;
 
 /// Sends a record and is answered soon. How soon.
 fn is_served(client: &mut Client) -> Duration {
@@ -43,7 +26,7 @@ fn a_thousand_hostile_clients_change_nothing_for_the_others() {
         good.send("#acknowledge\n");
         good.expect(&["ok"]);
         is_served(&mut good);
-        let (open_before, rss_before) = costs(&listening.running);
+        let (open_before, rss_before) = listening.running.costs();
         let noise: Vec<u8> = (0..100_000_u32)
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 128)
             .collect();
@@ -68,7 +51,7 @@ fn a_thousand_hostile_clients_change_nothing_for_the_others() {
                 served += 1;
             }
         }
-        let (open, rss) = costs(&listening.running);
+        let (open, rss) = listening.running.costs();
         assert!(open <= open_before + 64, "{open_before} to {open} sockets");
         // Each of 64 holds the begin of a record at most.
         assert!(rss <= rss_before + 8192, "{rss_before} to {rss} KiB");
@@ -84,7 +67,7 @@ fn a_thousand_hostile_clients_change_nothing_for_the_others() {
         is_served(&mut new);
         drop(hostile);
         wait_until("the end of them", || {
-            costs(&listening.running).0 <= open_before + 1
+            listening.running.costs().0 <= open_before + 1
         });
         is_served(&mut good);
         let said = listening.stop();
@@ -107,7 +90,7 @@ fn a_line_without_end_is_passed_over_in_bounded_memory() {
         let listening = Listening::start(&setup, kind);
         let mut good = listening.connect();
         is_served(&mut good);
-        let rss_before = costs(&listening.running).1;
+        let rss_before = listening.running.costs().1;
         let mut client = listening.connect();
         let part = vec![b'x'; 1 << 20];
         for n in 0..64 {
@@ -116,7 +99,7 @@ fn a_line_without_end_is_passed_over_in_bounded_memory() {
                 is_served(&mut good);
             }
         }
-        let rss = costs(&listening.running).1;
+        let rss = listening.running.costs().1;
         assert!(rss <= rss_before + 1024, "{rss_before} to {rss} KiB");
         client.send("\nand one more\n");
         client.expect(&["no too long", "ok"]);
