@@ -68,12 +68,18 @@ impl Listening {
 
     /// Ends it with a signal. What it says that the input has done.
     pub fn stop(self) -> String {
+        self.stop_and_tell().0
+    }
+
+    /// The same, and all that it has said.
+    pub fn stop_and_tell(self) -> (String, String) {
         self.running.signal(Signal::TERM);
         let ended = self.running.wait().expect(0);
         let begin = format!("input {}: ", self.kind);
         let last = ended.err.lines().rfind(|line| line.contains(&begin));
         let said = last.unwrap_or_else(|| panic!("{ended:?}"));
-        said.split_once(&begin).unwrap().1.to_owned()
+        let done = said.split_once(&begin).unwrap().1.to_owned();
+        (done, ended.err)
     }
 
     /// Waits until so many records were taken.

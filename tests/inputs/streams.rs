@@ -80,9 +80,9 @@ fn what_is_wrong_with_a_record_is_counted_by_reason_and_never_fatal() {
             client.send(b"\xff\xfe\0\n");
         }
         client.end();
-        let warnings = listening.running.err();
+        let (done, warnings) = listening.stop_and_tell();
         let expected = "100 records, 200 malformed, 0 refused, 100 too long, 100 too early";
-        assert_eq!(listening.stop(), expected);
+        assert_eq!(done, expected);
         assert_eq!(setup.stored().len(), 100);
         // Of each reason a line, not one for each record.
         let warnings: Vec<_> = warnings
