@@ -11,7 +11,9 @@
 //! stands under a sequence number: odd while it changes.
 //!
 //! **Invariants.** The board lies in shared memory named after the store, and outlives the process but
-//! not the boot, so cursors found on it after a crash are exact where the checkpoint's are older.
+//! not the boot, so cursors found on it after a crash are exact where the checkpoint's are older. At no
+//! moment do they leave it: a place is written beside the one before, and the next run takes the board
+//! over without clearing it first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,7 +41,7 @@ pub const INTERVALS_MAX: usize = 8;
 /// The longest text of an error on the board, in bytes; what is longer is cut.
 pub const ERROR_TEXT_MAX: usize = 160;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x05");
+const MAGIC: u64 = u64::from_le_bytes(*b"forebay\x06");
 const HEADER_WORDS: usize = 8;
 /// Where the header counts refused records: many producers write it, so it shares its cache line with
 /// words that are written once.
@@ -47,10 +49,11 @@ const REJECTED_AT: usize = 6;
 /// Where it counts events that the host did not get; several threads write that too, and rarely.
 const EVENTS_LOST_AT: usize = 7;
 const NAME_WORDS: usize = CURSOR_NAME_MAX / 8;
+/// A number that rises with each place, and how many intervals it has; the position; the intervals.
 const PLACE_WORDS: usize = 2 + 2 * INTERVALS_MAX;
 const TEXT_WORDS: usize = 1 + ERROR_TEXT_MAX / 8;
 const CURSOR_WORDS: usize =
-    NAME_WORDS + 1 + PLACE_WORDS + CursorCounter::COUNT + 1 + TEXT_WORDS + FAULT_WORDS;
+    NAME_WORDS + 2 * (1 + PLACE_WORDS) + CursorCounter::COUNT + 1 + TEXT_WORDS + FAULT_WORDS;
 const WORDS: usize = HEADER_WORDS + StreamCounter::COUNT + CURSORS_MAX * CURSOR_WORDS;
 
 macro_rules! counters {
@@ -230,20 +233,36 @@ impl Board {
         })
     }
 
-    /// Clears it and signs it. Returns what the cursors that it had are suspected to die of, if the same
-    /// store signed it before, in the same boot.
-    pub fn take(&self, owner: Owner) -> Vec<(String<CURSOR_NAME_MAX>, Suspect), CURSORS_MAX> {
+    /// Signs it for a run whose cursors stand at these places, and counts from nothing again.
+    ///
+    /// If the same store signed it before, in the same boot, it says at each moment where a cursor stands
+    /// that keeps its number, and up to where records were durable: the process may die in here as well.
+    /// What the cursors are suspected to die of is kept, too.
+    pub fn take(&self, owner: Owner, cursors: &[(String<CURSOR_NAME_MAX>, Place)]) {
         let key = |owner: &Owner| (owner.store, owner.epoch, owner.boot);
         let is_same = self.owner().is_some_and(|old| key(&old) == key(&owner));
-        let cursors = (0..CURSORS_MAX).map(|index| self.cursor(index));
-        let suspects = cursors
-            .filter(|_| is_same)
+        let words = self.words(0, HEADER_WORDS);
+        if !is_same {
+            self.disown();
+            clear(self.words(0, WORDS));
+        }
+        let before = (0..CURSORS_MAX).map(|index| self.cursor(index));
+        let suspects: Vec<_, CURSORS_MAX> = before
             .map(|cursor| (cursor.name(), cursor.suspect_after()))
             .collect();
-        for word in self.words(0, WORDS) {
-            word.store(0, Ordering::Relaxed);
+        for index in 0..CURSORS_MAX {
+            let (name, place) = cursors.get(index).cloned().unwrap_or_default();
+            let mut suspects = suspects.iter();
+            let suspect = suspects.find(|(other, _)| !name.is_empty() && *other == name);
+            let suspect = suspect.map(|(_, suspect)| *suspect);
+            self.cursor(index)
+                .take(&name, &place, suspect.unwrap_or_default());
         }
-        let words = self.words(0, HEADER_WORDS);
+        let durable = StreamCounter::DurableOffset as usize;
+        let counters = self.words(HEADER_WORDS, StreamCounter::COUNT);
+        clear(&counters[..durable]);
+        clear(&counters[durable + 1..]);
+        clear(&words[REJECTED_AT..]);
         let half = |at: usize| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&owner.store[at..at + 8]);
@@ -256,7 +275,11 @@ impl Board {
         words[5].store(u64::from(owner.pid), Ordering::Relaxed);
         // Release: a reader that sees the signature sees whose it is.
         words[0].store(MAGIC, Ordering::Release);
-        suspects
+    }
+
+    /// Takes the signature away: nothing that stands here is used by the next run.
+    pub fn disown(&self) {
+        self.words(0, 1)[0].store(0, Ordering::Release);
     }
 
     fn stream_word(&self, counter: StreamCounter) -> &AtomicU64 {
@@ -319,6 +342,12 @@ impl Board {
     }
 }
 
+fn clear(words: &[AtomicU64]) {
+    for word in words {
+        word.store(0, Ordering::Relaxed);
+    }
+}
+
 /// The instant of a record's append on this boot's clock, in milliseconds, as well as it is known.
 ///
 /// A record of another boot is placed by the time of day; if that is unknown, it counts as new.
@@ -375,7 +404,7 @@ mod tests {
             pid: 3,
         };
         board.add(StreamCounter::Syncs, 2);
-        board.take(owner);
+        board.take(owner, &[]);
         assert_eq!(
             (board.owner(), board.get(StreamCounter::Syncs)),
             (Some(owner), 0)

@@ -7,8 +7,11 @@ use heapless::{String, Vec};
 use super::sequence::{read_under, write_under};
 use super::{
     CURSOR_NAME_MAX, CursorCounter, ERROR_TEXT_MAX, INTERVALS_MAX, NAME_WORDS, PLACE_WORDS, Place,
-    TEXT_WORDS,
+    Suspect, TEXT_WORDS, clear,
 };
+
+/// The bits of a place's first word that say how many intervals it has; its number stands above them.
+const COUNT_BITS: u32 = 8;
 
 /// One cursor's part of the board.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +21,7 @@ pub struct CursorBoard<'a> {
 
 impl CursorBoard<'_> {
     const PLACE_AT: usize = NAME_WORDS;
-    const COUNTERS_AT: usize = Self::PLACE_AT + 1 + PLACE_WORDS;
+    const COUNTERS_AT: usize = Self::PLACE_AT + 2 * (1 + PLACE_WORDS);
     const TEXT_AT: usize = Self::COUNTERS_AT + CursorCounter::COUNT;
 
     /// The cursor's name; empty when nobody has taken this part.
@@ -31,28 +34,57 @@ impl CursorBoard<'_> {
         text_to(&self.words[..NAME_WORDS], name);
     }
 
-    /// Publishes where the cursor stands.
+    /// Takes this part over for a run. One that had the same name says where it stands all the time.
+    pub(super) fn take(&self, name: &str, place: &Place, suspect: Suspect) {
+        if self.name().as_str() != name {
+            clear(self.words);
+        }
+        self.set_place(place);
+        self.set_name(name);
+        clear(&self.words[Self::COUNTERS_AT..]);
+        self.set_suspect(suspect);
+    }
+
+    /// Publishes where the cursor stands, beside the place before, which stays until this one is whole.
     pub fn set_place(&self, place: &Place) {
+        let number = |words: [u64; PLACE_WORDS]| words[0] >> COUNT_BITS;
+        let (last, at) = match self.places().map(|words| words.map(number)) {
+            [Some(first), Some(second)] if first < second => (second, 0),
+            [Some(first), _] => (first, 1),
+            [None, second] => (second.unwrap_or(0), 0),
+        };
         let mut words = [0u64; PLACE_WORDS];
-        words[0] = place.position;
-        words[1] = place.intervals.len() as u64;
+        words[0] = (last + 1) << COUNT_BITS | place.intervals.len() as u64;
+        words[1] = place.position;
         for (interval, pair) in place.intervals.iter().zip(words[2..].chunks_exact_mut(2)) {
             (pair[0], pair[1]) = *interval;
         }
-        write_under(&self.words[Self::PLACE_AT..], &words);
+        write_under(self.place_words(at), &words);
     }
 
-    /// Where the cursor stands. `None` when its process died while it wrote that down.
+    /// Where the cursor stands: the newer of two places that is whole.
     pub fn place(&self) -> Option<Place> {
-        let mut words = [0u64; PLACE_WORDS];
-        read_under(&self.words[Self::PLACE_AT..], &mut words)?;
-        let count = usize::try_from(words[1])
+        let whole = self.places().into_iter().flatten();
+        let words = whole.max_by_key(|words| words[0])?;
+        let count = usize::try_from(words[0] & ((1 << COUNT_BITS) - 1))
             .ok()
             .filter(|count| *count <= INTERVALS_MAX)?;
         let pairs = words[2..].chunks_exact(2).take(count);
         Some(Place {
-            position: words[0],
+            position: words[1],
             intervals: pairs.map(|pair| (pair[0], pair[1])).collect(),
+        })
+    }
+
+    fn place_words(&self, at: usize) -> &[AtomicU64] {
+        &self.words[Self::PLACE_AT + at * (1 + PLACE_WORDS)..][..=PLACE_WORDS]
+    }
+
+    /// Both places. `None` for one that is not whole: its process died while it wrote that down.
+    fn places(&self) -> [Option<[u64; PLACE_WORDS]>; 2] {
+        [0, 1].map(|at| {
+            let mut words = [0u64; PLACE_WORDS];
+            read_under(self.place_words(at), &mut words).map(|()| words)
         })
     }
 
@@ -133,21 +165,66 @@ mod tests {
     use crate::counters::Board;
     use crate::storage::Memory;
 
+    fn at(position: u64) -> Place {
+        Place {
+            position,
+            ..Place::default()
+        }
+    }
+
+    /// `G-098`: wherever the process dies while it publishes a place, the one before is there.
     #[test]
-    fn a_place_left_half_written_is_not_believed() {
+    fn a_place_left_half_written_is_not_believed_and_the_one_before_is() {
         let board = Board::new(Memory::private(Board::LEN).unwrap());
-        board.cursor(0).set_name("file");
-        board.cursor(0).set_place(&Place {
-            position: 7,
-            ..Place::default()
+        let cursor = board.cursor(0);
+        cursor.set_name("file");
+        for position in 7..20 {
+            cursor.set_place(&at(position));
+            assert_eq!(board.place_of("file"), Some(at(position)));
+            let [first, second] = cursor
+                .places()
+                .map(|words| words.map_or(0, |words| words[0]));
+            // The next one goes where the older stands, and is cut off there.
+            let word = &cursor.place_words(usize::from(second < first))[0];
+            word.store(word.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+            assert_eq!(board.place_of("file"), Some(at(position)));
+        }
+    }
+
+    /// `G-098`: a run that takes over the board of the one before does not lose its places for a moment.
+    #[test]
+    fn a_board_taken_over_tells_the_places_all_the_time() {
+        let board = Board::new(Memory::private(Board::LEN).unwrap());
+        let owner = crate::counters::Owner {
+            store: [5; 16],
+            epoch: 1,
+            boot: 2,
+            pid: 3,
+        };
+        let name = String::try_from("file").unwrap();
+        board.take(owner, &[(name.clone(), at(7))]);
+        let (board, done) = (&board, &std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for run in 0..2000 {
+                    board.cursor(0).set_place(&at(8 + run));
+                    board.take(
+                        crate::counters::Owner { pid: 4, ..owner },
+                        &[(name.clone(), at(8 + run))],
+                    );
+                }
+                done.store(true, Ordering::Release);
+            });
+            let mut last = 7;
+            while !done.load(Ordering::Acquire) {
+                assert!(board.owner().is_some());
+                let position = board.place_of("file").unwrap().position;
+                assert!(position >= last, "{position} after {last}");
+                last = position;
+            }
         });
-        let word = &board.cursor(0).words[CursorBoard::PLACE_AT];
-        word.store(word.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        // Another store's, or one of another boot, it does not tell.
+        board.take(crate::counters::Owner { boot: 9, ..owner }, &[]);
         assert_eq!(board.place_of("file"), None);
-        board.cursor(0).set_place(&Place {
-            position: 8,
-            ..Place::default()
-        });
-        assert_eq!(board.place_of("file").unwrap().position, 8);
     }
 }

@@ -115,7 +115,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Owner;
+    use crate::counters::{Owner, Place};
     use crate::storage::{Memory, note_fault};
 
     const OWNER: Owner = Owner {
@@ -127,8 +127,7 @@ mod tests {
 
     fn board() -> Arc<Board> {
         let board = Board::new(Memory::private(Board::LEN).unwrap());
-        board.take(OWNER);
-        board.cursor(0).set_name("file");
+        take(&board, OWNER);
         Arc::new(board)
     }
 
@@ -140,12 +139,8 @@ mod tests {
     }
 
     fn take(board: &Board, owner: Owner) -> Suspect {
-        let suspects = board.take(owner);
-        board.cursor(0).set_name("file");
-        let own = suspects.iter().find(|(name, _)| name == "file");
-        let suspect = own.map(|(_, suspect)| *suspect).unwrap_or_default();
-        board.cursor(0).set_suspect(suspect);
-        suspect
+        board.take(owner, &[("file".try_into().unwrap(), Place::default())]);
+        board.cursor(0).suspect()
     }
 
     fn suspect(from: u64, to: u64, deaths: u64) -> Suspect {

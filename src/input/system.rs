@@ -89,6 +89,7 @@ impl<'a> Source<'a> {
     }
 
     /// Something that is read.
+    #[allow(dead_code)] // the inputs that use it are features of their own
     pub fn read(file: &'a impl AsFd) -> Self {
         Self {
             fd: file.as_fd(),
@@ -183,7 +184,12 @@ mod local {
         let socket = new()?;
         // Before it has a path, so that nobody comes in by a mode that is not meant.
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
-        match bind(&socket, &address) {
+        let bound = || {
+            bind(&socket, &address)?;
+            // The process's own mask has taken something away.
+            rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+        };
+        match bound() {
             Err(rustix::io::Errno::ADDRINUSE) => {}
             done => {
                 done?;
@@ -197,7 +203,7 @@ mod local {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         rustix::fs::unlink(path)?;
-        bind(&socket, &address)?;
+        bound()?;
         Ok(socket)
     }
 

@@ -117,8 +117,10 @@ mod tests {
 
     #[test]
     fn what_the_system_dropped_stands_in_its_table() {
-        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n  \
-             12: 0100007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0000000000000000 17\n";
+        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt \
+             uid  timeout inode ref pointer drops\n  \
+             12: 0100007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 \
+             0        0 4711 2 0000000000000000 17\n";
         assert_eq!(dropped_in(table, 4711), Some(17));
         assert_eq!(dropped_in(table, 471), None);
         let socket = Socket(UdpSocket::bind("127.0.0.1:0").unwrap());

@@ -14,7 +14,7 @@ use super::open::{Report, files, lock};
 use super::view::{board_named_in, board_path, settle};
 use super::{Reader, Shared};
 use crate::clock::Clock;
-use crate::counters::{Board, CURSORS_MAX, INTERVALS_MAX, Owner, Place};
+use crate::counters::{Board, CURSORS_MAX, INTERVALS_MAX, Place};
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, CursorEntry, StoreId};
 use crate::segment;
@@ -133,12 +133,7 @@ impl Editor {
         checkpoints.found(&self.found);
         checkpoints.write(&self.checkpoint).map_err(failed)?;
         if let Some(board) = self.board() {
-            board.take(Owner {
-                store: self.checkpoint.store.0,
-                epoch: 0,
-                boot: 0,
-                pid: 0,
-            });
+            board.disown();
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use super::sources::Sources;
 use super::spare::{self, Spare};
 use super::{Geometry, Log, Options, Trouble};
 use crate::clock::{Clock, Mono};
-use crate::counters::{Board, CURSOR_NAME_MAX, StreamCounter};
+use crate::counters::{Board, CURSOR_NAME_MAX, Owner, StreamCounter};
 use crate::error::{Code, Error, Result};
 use crate::format::{Checkpoint, CursorEntry, FORMAT, SegmentHeader, StoreId};
 use crate::ring::{Left, Remains};
@@ -42,7 +42,7 @@ mod tests;
 
 use decide::{Decided, Known, decide};
 use files::{DeadFile, Files};
-use places::{places, sign};
+use places::places;
 
 /// The name of the lock file.
 pub const LOCK_NAME: &str = "lock";
@@ -50,8 +50,8 @@ pub const LOCK_NAME: &str = "lock";
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often the first checkpoint is tried before opening fails, and how many slots get it. A segment that has to be
-/// begun is tried as often.
+/// How often the first checkpoint is tried before opening fails, and how many slots get it. A segment that
+/// has to be begun is tried as often.
 const CHECKPOINT_TRIES: u32 = 3;
 const CHECKPOINT_COPIES: usize = 2;
 
@@ -227,7 +227,13 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
 
     let found = (&last, files.checkpoint.lost < 2);
     let places = places(cursors, &board, found, &clock, store, &decided);
-    sign(&board, store, epoch, &clock, pid, &places);
+    let owner = Owner {
+        store: store.0,
+        epoch,
+        boot: clock.boot(),
+        pid,
+    };
+    board.take(owner, &places);
     // Until the checkpoint is written, and the process may die before.
     board.set(StreamCounter::DurableOffset, report.evidence);
     let board = Arc::new(board);

@@ -279,13 +279,12 @@ impl Delivery {
     /// The board as a process finds it that starts after this one crashed.
     pub fn board(&self) -> Board {
         let (from, to) = (&self.session.board, new_board());
-        to.take(from.owner().unwrap());
-        for (index, line) in self.lines.iter().enumerate() {
-            to.cursor(index).set_name(&from.cursor(index).name());
+        let places = self.lines.iter().enumerate().map(|(index, line)| {
             let place = from.cursor(index).place().unwrap();
             assert_eq!(place.position, line.exporter.cursor().position());
-            to.cursor(index).set_place(&place);
-        }
+            (from.cursor(index).name(), place)
+        });
+        to.take(from.owner().unwrap(), &places.collect::<Vec<_>>());
         to
     }
 }

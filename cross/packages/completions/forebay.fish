@@ -16,7 +16,7 @@ complete -c forebay -n __fish_use_subcommand -a cursor -d 'where the sinks stand
 complete -c forebay -n __fish_use_subcommand -a deadletter -d 'the records that a sink never took; show, reinject, drop: one, again, no more'
 complete -c forebay -n __fish_use_subcommand -a demo -d 'show all of it on this machine, in less than a minute'
 complete -c forebay -n '__fish_seen_subcommand_from run' -l drain -x -d 'how long the sinks may deliver what is there'
-complete -c forebay -n '__fish_seen_subcommand_from run' -l deadline -x -d 'then end after so long in any case (default 10)'
+complete -c forebay -n '__fish_seen_subcommand_from run' -l deadline -x -d 'then end after so long in any case'
 complete -c forebay -n '__fish_seen_subcommand_from run' -F
 complete -c forebay -n '__fish_seen_subcommand_from check' -F
 complete -c forebay -n '__fish_seen_subcommand_from config' -F

@@ -1,4 +1,4 @@
-//! Where cursors start, and the board that says so.
+//! Where cursors start.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use heapless::String as Name;
 
 use super::decide::{self, Decided};
 use crate::clock::Clock;
-use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Owner, Place};
+use crate::counters::{Board, CURSOR_NAME_MAX, CURSORS_MAX, Place};
 use crate::format::{Checkpoint, StoreId};
 
 /// Where the cursors start: as the board of this boot says, or the checkpoint, or as configured. One that
@@ -48,28 +48,4 @@ pub(super) fn places(
             (name.clone(), place)
         })
         .collect()
-}
-
-/// Signs the board and puts the cursors on it, with what this boot knows of deaths.
-pub(super) fn sign(
-    board: &Board,
-    store: StoreId,
-    epoch: u64,
-    clock: &Arc<dyn Clock>,
-    pid: u32,
-    places: &[(Name<CURSOR_NAME_MAX>, Place)],
-) {
-    let suspects = board.take(Owner {
-        store: store.0,
-        epoch,
-        boot: clock.boot(),
-        pid,
-    });
-    for (index, (name, place)) in places.iter().enumerate() {
-        board.cursor(index).set_name(name);
-        board.cursor(index).set_place(place);
-        if let Some((_, suspect)) = suspects.iter().find(|(other, _)| other == name) {
-            board.cursor(index).set_suspect(*suspect);
-        }
-    }
 }

@@ -244,7 +244,7 @@ fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
     assert!(allowed.get() >= 1000, "{}", allowed.get());
 }
 
-/// The first copy was written and did not reach the medium, although its sync returned: the second one counts.
+/// The first copy was written and did not reach the medium, although its sync returned: the second counts.
 #[test]
 fn after_a_clean_close_an_old_first_copy_of_a_header_is_not_believed() {
     let dir = ram_dir(1 << 20);
