@@ -97,7 +97,8 @@ fn stream(watched: &Watched, stats: &Stats, samples: &[Sample], rates: Rates, te
     let health = stats.health.name();
     let _ = write!(
         text,
-        "<section><div class=\"name\"><h2>{name}</h2><span class=\"badge {}\">{health}</span></div><div class=\"path\">",
+        "<section><div class=\"name\"><h2>{name}</h2><span class=\"badge {}\">{health}</span></div>\
+         <div class=\"path\">",
         state.name()
     );
     arrow(rates.taken, "in", text);
@@ -176,7 +177,8 @@ fn sink(sink: &SinkStats, text: &mut String) {
     let (name, state) = (escaped(&sink.name), sink.state.name());
     let _ = write!(
         text,
-        "<div class=\"box\"><div class=\"name\"><strong>{name}</strong><span class=\"badge {class}\">{state}</span></div>"
+        "<div class=\"box\"><div class=\"name\"><strong>{name}</strong>\
+         <span class=\"badge {class}\">{state}</span></div>"
     );
     rows(
         &[
@@ -208,7 +210,8 @@ fn losses(watched: &Watched, stats: &Stats, text: &mut String) {
     }
     let _ = write!(
         text,
-        "<h3>Lost: {} dropped, {} damaged</h3><table><tr><th>offsets</th><th>records</th><th>why</th><th>found</th></tr>",
+        "<h3>Lost: {} dropped, {} damaged</h3>\
+         <table><tr><th>offsets</th><th>records</th><th>why</th><th>found</th></tr>",
         whole(stats.dropped_total),
         whole(stats.corrupt_total)
     );
@@ -240,7 +243,8 @@ fn bar(percent: u64, text: &mut String) {
     let class = if percent >= 80 { " class=\"full\"" } else { "" };
     let _ = write!(
         text,
-        "<div class=\"bar\" role=\"img\" aria-label=\"{shown} percent full\"><i{class} style=\"width:{shown}%\"></i></div>\
+        "<div class=\"bar\" role=\"img\" aria-label=\"{shown} percent full\">\
+         <i{class} style=\"width:{shown}%\"></i></div>\
          <div class=\"soft\">{shown} % full</div>"
     );
 }
@@ -276,7 +280,8 @@ fn plot(what: &str, samples: &[Sample], value: impl Fn(&Sample) -> u32, text: &m
     let most = scaled(f64::from(most), 1000.0, &COUNTS);
     let _ = write!(
         text,
-        "<figure><svg viewBox=\"0 0 {width} 60\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{what}, at most {most}\">\
+        "<figure><svg viewBox=\"0 0 {width} 60\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"{what}, at most {most}\">\
          <polygon points=\"0,60 {line}{last},60\"/><polyline points=\"{line}\"/></svg>\
          <figcaption>{what}: at most {most}, {span}</figcaption></figure>"
     );
