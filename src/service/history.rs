@@ -138,11 +138,12 @@ mod tests {
     use super::*;
 
     fn stats(taken: u64, delivered: u64) -> Stats {
-        let mut stats = Stats::default();
-        stats.appended_total = taken;
-        stats.exported_total = delivered;
-        stats.backlog = taken - delivered;
-        stats
+        Stats {
+            appended_total: taken,
+            exported_total: delivered,
+            backlog: taken - delivered,
+            ..Stats::default()
+        }
     }
 
     #[test]
