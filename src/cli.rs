@@ -15,6 +15,7 @@ use lexopt::prelude::{Long, Short, Value, ValueExt};
 use crate::clock::System;
 use crate::config::Config;
 use crate::error::{Code, Error};
+use crate::input::time;
 use crate::log::View;
 use crate::storage::{Real, Storage, read_text};
 
@@ -34,7 +35,6 @@ mod repair;
 mod run;
 mod stats;
 mod table;
-mod time;
 mod verify;
 
 /// The largest configuration that is read, in bytes.

@@ -148,6 +148,7 @@ impl Config {
         }
         if let Some(inputs) = object.take_set("inputs") {
             inputs.array()?;
+            resolver.note_used(inputs.raw());
             self.inputs = Some(text.to_owned());
         }
         if let Some(node) = object.take_set("service") {
@@ -272,18 +273,26 @@ impl Config {
     }
 
     /// Calls `read` with each item of `inputs`.
-    pub fn inputs<T>(&self, read: impl Fn(&Node<'_>) -> Result<T>) -> Result<Vec<T>> {
+    pub fn inputs<T>(
+        &self,
+        read: impl Fn(&Node<'_>, &Resolver<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let Some(text) = &self.inputs else {
             return Ok(Vec::new());
         };
         let document = json::parse(text)?;
         let streaming = document.object()?.take_set("streaming").unwrap_or(document);
-        let inputs = streaming.object()?.take_set("inputs");
-        let nodes = inputs
+        let mut streaming = streaming.object()?;
+        let mut resolver = Resolver::new(&Real, self.secrets_dir.clone());
+        if let Some(vars) = streaming.take_set("vars") {
+            resolver.read_vars(&vars)?;
+        }
+        let nodes = streaming
+            .take_set("inputs")
             .map(|node| node.array())
             .transpose()?
             .unwrap_or_default();
-        nodes.iter().map(read).collect()
+        nodes.iter().map(|node| read(node, &resolver)).collect()
     }
 
     /// The host's sink of that id. An engine takes it when it opens.
@@ -306,7 +315,7 @@ pub struct Needs {
 }
 
 /// A path of ours, which is shown wherever something happens in it.
-fn path(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<PathBuf> {
+pub(crate) fn path(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<PathBuf> {
     let text = resolver.path(node)?;
     if text.is_secret() {
         return Err(node.error("must be a path without secrets: it is shown"));

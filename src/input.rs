@@ -1,105 +1,138 @@
 //! What the binary listens to: one producer a thread, each for one stream.
 //!
-//! An input never ends the process: a record that is malformed or too long is counted and passed over.
-//! **Threads.** One for each input; it ends when its source does, or when it is told to stop.
+//! ```text
+//!  source ──▶ its own file: cuts and unpacks ──▶ feed: key, time, properties, bounds ──▶ append
+//! ```
+//!
+//! An input never ends the process: a record that is malformed or too long is counted and passed over, and
+//! a source that fails is tried again.
+//! **Threads.** One for each input; it ends when its source does, or when it is told to stop. One that
+//! panics says so and begins again.
 
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::config::json::{Node, quoted};
+use crate::config::json::{Node, Object, quoted};
+use crate::config::resolve::Resolver;
 use crate::engine::{Engine, Stream};
 use crate::error::{Code, Error, Result};
 use crate::record::Record;
 use crate::watermark::seam::park;
 
+#[cfg(any(feature = "input-udp", feature = "input-tcp"))]
+mod address;
+#[cfg(any(feature = "input-unix", feature = "input-tcp"))]
+pub mod connections;
+#[cfg(feature = "input-feed")]
+pub mod cutter;
+#[cfg(any(feature = "input-unix", feature = "input-udp"))]
+pub mod datagrams;
+#[cfg(feature = "input-feed")]
+pub mod feed;
+#[cfg(feature = "input-feed")]
+pub mod fields;
 pub mod host;
 pub mod lines;
+mod progress;
 pub mod stdin;
+#[cfg(feature = "input-feed")]
+mod system;
+#[cfg(feature = "input-tcp")]
+pub mod tcp;
+pub mod time;
+#[cfg(feature = "input-udp")]
+pub mod udp;
+#[cfg(feature = "input-unix")]
+pub mod unix;
+
+pub use progress::Progress;
 
 /// While there is no room, an input that can make its source wait tries again so often.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// An input that panicked begins again after so long.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+/// A field and its value as JSON.
+pub type Field = (&'static str, String);
+
+/// What an input of one kind is told, and how it runs.
+pub trait Input: Debug + Send + Sync {
+    /// Its fields with nothing left out.
+    fn fields(&self) -> Vec<Field>;
+
+    /// The order to stop ends it soon, whatever it waits for.
+    fn ends_soon(&self) -> bool {
+        true
+    }
+
+    /// Appends records until its source ends or it is told to stop.
+    fn run(&self, stream: &Stream, progress: &Progress);
+}
+
+/// Reads what an input of one kind is told.
+type Read = fn(&mut Object<'_>, &Resolver<'_>) -> Result<Arc<dyn Input>>;
+
+/// A kind of input: its word, and how it is read, or the feature that it needs.
+type Kind = (&'static str, std::result::Result<Read, &'static str>);
+
+/// All kinds.
+const KINDS: &[Kind] = &[
+    ("stdin", Ok(stdin::read)),
+    ("host", Ok(host::read)),
+    #[cfg(feature = "input-unix")]
+    ("unixStream", Ok(unix::read_stream)),
+    #[cfg(not(feature = "input-unix"))]
+    ("unixStream", Err("input-unix")),
+    #[cfg(feature = "input-unix")]
+    ("unixDatagram", Ok(unix::read_datagram)),
+    #[cfg(not(feature = "input-unix"))]
+    ("unixDatagram", Err("input-unix")),
+    #[cfg(feature = "input-udp")]
+    ("udp", Ok(udp::read)),
+    #[cfg(not(feature = "input-udp"))]
+    ("udp", Err("input-udp")),
+    #[cfg(feature = "input-tcp")]
+    ("tcp", Ok(tcp::read)),
+    #[cfg(not(feature = "input-tcp"))]
+    ("tcp", Err("input-tcp")),
+];
 
 /// An input of the configuration.
 #[derive(Clone, Debug)]
-pub enum InputConfig {
-    /// Lines on standard input.
-    Stdin(stdin::Options),
-    /// This machine's own telemetry.
-    Host(host::Options),
+pub struct InputConfig {
+    kind: &'static str,
+    input: Arc<dyn Input>,
 }
 
 impl InputConfig {
     /// Reads an item of `inputs`.
-    pub fn read(node: &Node<'_>) -> Result<(String, Self)> {
+    pub fn read(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<(String, Self)> {
         let mut object = node.object()?;
-        let kind = object
-            .required("type")?
-            .word(&[("stdin", false), ("host", true)])?;
+        let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.0, *kind)).collect();
+        let node = object.required("type")?;
+        let (kind, read) = node.word(&kinds)?;
         let stream = object.required("stream")?;
         let name = stream.string()?;
-        let input = match kind {
-            false => Self::Stdin(stdin::Options::read(&mut object)?),
-            true => Self::Host(host::Options::read(&mut object)?),
-        };
+        let read = read.map_err(|feature| {
+            node.error(format_args!(
+                "this build does not have the feature \"{feature}\""
+            ))
+        })?;
+        let input = read(&mut object, resolver)?;
         object.finish()?;
-        Ok((name, input))
+        Ok((name, Self { kind, input }))
     }
 
     /// The item as it would stand in `inputs` with nothing left out.
     pub fn to_json(&self, stream: &str) -> String {
-        let (kind, more) = match self {
-            Self::Stdin(stdin::Options {
-                key,
-                is_json,
-                resumes,
-                follows,
-            }) => {
-                let key = quoted(key);
-                let format = if *is_json { "ndjson" } else { "lines" };
-                let more = format!(
-                    "\"key\": {key}, \"format\": \"{format}\", \"resume\": {resumes}, \"follow\": {follows}"
-                );
-                ("stdin", more)
-            }
-            Self::Host(host::Options { rate }) => ("host", format!("\"ratePerSecond\": {rate}")),
-        };
-        let stream = quoted(stream);
-        format!("{{\"type\": \"{kind}\", \"stream\": {stream}, {more}}}")
-    }
-}
-
-/// What an input has done, and the order to stop. Shared with whoever watches it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    stop: AtomicBool,
-    ended: AtomicBool,
-    /// Records appended.
-    pub records: AtomicU64,
-    /// Records passed over because they made no sense.
-    pub malformed: AtomicU64,
-    /// Records passed over because a bound was broken or there was no room.
-    pub refused: AtomicU64,
-}
-
-impl Progress {
-    /// Tells the input to end after the record at hand.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was told to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Whether its source has ended, or it has stopped.
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
-    fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+        let first = [("type", quoted(self.kind)), ("stream", quoted(stream))];
+        let fields = first.into_iter().chain(self.input.fields());
+        let fields: Vec<_> = fields
+            .map(|(key, value)| format!("\"{key}\": {value}"))
+            .collect();
+        format!("{{{}}}", fields.join(", "))
     }
 }
 
@@ -109,6 +142,8 @@ pub struct Running {
     pub progress: Arc<Progress>,
     /// What it is, for people.
     pub name: &'static str,
+    /// The order to stop ends it soon, whatever it waits for.
+    pub ends_soon: bool,
 }
 
 /// Starts the inputs of a configuration. `ended` is called whenever one ends, from its thread.
@@ -118,27 +153,29 @@ pub fn start(
     ended: &(impl Fn() + Clone + Send + 'static),
 ) -> Result<Vec<Running>> {
     let mut running = Vec::new();
-    for (stream, input) in inputs {
+    for (stream, InputConfig { kind, input }) in inputs {
         let stream = engine.stream(&stream)?;
         let progress = Arc::new(Progress::default());
-        let name = match &input {
-            InputConfig::Stdin(_) => "stdin",
-            InputConfig::Host(_) => "host",
-        };
         let (ended, shared) = (ended.clone(), Arc::clone(&progress));
+        let ends_soon = input.ends_soon();
         let body = move || {
-            match input {
-                InputConfig::Stdin(options) => stdin::run(&options, &stream, &shared),
-                InputConfig::Host(options) => host::run(&options, &stream, &shared),
+            while catch_unwind(AssertUnwindSafe(|| input.run(&stream, &shared))).is_err() {
+                log::error!("input {kind}: it panicked, and begins again");
+                Progress::count(&shared.restarts);
+                park(Some(PANIC_PAUSE));
             }
-            shared.ended.store(true, Ordering::Release);
+            shared.end();
             ended();
         };
         let thread = std::thread::Builder::new()
-            .name(format!("forebay-{name}"))
+            .name(format!("forebay-{kind}"))
             .spawn(body);
         thread.map_err(|error| Error::io("start input", error))?;
-        running.push(Running { progress, name });
+        running.push(Running {
+            progress,
+            name: kind,
+            ends_soon,
+        });
     }
     Ok(running)
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  run's main thread ─▶ Supervisor::turn ─┬▶ alive? ─▶ service manager (READY, STATUS, WATCHDOG, STOPPING)
-//!                                         └▶ view, file of numbers
-//!  forebay-http ─▶ view ─▶ /health, /ready, /metrics
+//!                                         └▶ view and its history, file of numbers
+//!  engine's events ─▶ log, view
+//!  forebay-http ─▶ view ─▶ status page, /health, /ready, /metrics
 //! ```
 //!
 //! **Threads.** The main thread of `run`, which has nothing else to do: a hang there is a watchdog that is
@@ -19,8 +20,11 @@ use crate::error::Result;
 use crate::storage::Surroundings;
 
 mod alive;
+mod events;
 #[cfg(feature = "http")]
 pub mod health;
+#[cfg(feature = "http")]
+mod history;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
@@ -28,6 +32,8 @@ mod metrics;
 mod notify;
 #[cfg(feature = "http")]
 mod outside;
+#[cfg(feature = "http")]
+mod page;
 #[cfg(feature = "http")]
 pub mod view;
 
@@ -76,16 +82,28 @@ impl Supervisor {
     }
 
     /// The streams are open and what was stored is recovered: appends are taken from now on.
-    pub fn ready(&mut self, config: &Config, engine: &Engine) {
+    pub fn ready(&mut self, config: &Config, engine: &Engine) -> Result<()> {
         #[cfg(feature = "http")]
         if let Some(outside) = &self.outside {
             outside.open(config, engine);
         }
         #[cfg(not(feature = "http"))]
         let _ = config;
+        #[cfg(feature = "http")]
+        let view = self.outside.as_ref().map(Outside::view);
+        engine.forward_events(move |event| {
+            let text = events::tell(event);
+            #[cfg(feature = "http")]
+            if let Some(view) = &view {
+                view.happened(System::new().wall_ms(), text);
+            }
+            #[cfg(not(feature = "http"))]
+            drop(text);
+        })?;
         self.status = status(engine);
         self.notifier
             .send(&format!("READY=1\nSTATUS={}", self.status));
+        Ok(())
     }
 
     /// Does what is due, and returns after what time something is due again.

@@ -19,6 +19,9 @@ mod manager;
 #[cfg(feature = "http")]
 #[path = "service/outside.rs"]
 mod outside;
+#[cfg(feature = "http")]
+#[path = "service/page.rs"]
+mod page;
 #[path = "common/process.rs"]
 mod process;
 #[cfg(feature = "http")]

@@ -1,6 +1,5 @@
 //! `run`: serves the streams of a configuration.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -37,6 +36,8 @@ example: journalctl -f -o cat | forebay run forebay.json
 
 /// How long sinks may deliver after the inputs have ended.
 const INPUT_DRAIN: Duration = Duration::from_secs(30);
+/// How long inputs may still answer for what they have taken.
+const INPUT_END: Duration = Duration::from_secs(1);
 /// How often the sinks are looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -82,7 +83,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     };
     let running = input::start(&engine, inputs, &ended)?;
     log::info!("serving {} streams", engine.stream_names().len());
-    supervisor.ready(&config, &engine);
+    supervisor.ready(&config, &engine)?;
 
     let clock = System::new();
     let is_signal = loop {
@@ -104,6 +105,11 @@ pub fn main(mut arguments: Arguments) -> Done {
         }
     };
     running.iter().for_each(|input| input.progress.stop());
+    let soon = clock.mono().plus(INPUT_END);
+    let is_ending = |input: &&Running| input.ends_soon && !input.progress.has_ended();
+    while running.iter().any(|input| is_ending(&input)) && clock.mono() < soon {
+        let _ = received.recv_timeout(LOOK);
+    }
     let is_worth_waiting = match (drain, is_signal) {
         (None, true) => is_delivering,
         _ => has_backlog,
@@ -188,15 +194,7 @@ fn watch_signals(events: Sender<Event>) -> Done {
 /// Says what was done.
 fn report(config: &Config, engine: &Engine, running: &[Running]) {
     for input in running {
-        let progress = &input.progress;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        log::info!(
-            "input {}: {} records, {} malformed, {} refused",
-            input.name,
-            count(&progress.records),
-            count(&progress.malformed),
-            count(&progress.refused)
-        );
+        log::info!("input {}: {}", input.name, input.progress.summary());
     }
     for name in engine.stream_names() {
         let Some(stats) = engine.stats(name) else {

@@ -34,7 +34,7 @@ const MODE_CREDENTIALS: u32 = 0o440;
 const SHOWN_MAX: usize = 60;
 
 /// Knows what templates and secrets stand for.
-pub(super) struct Resolver<'a> {
+pub struct Resolver<'a> {
     around: &'a dyn Surroundings,
     secrets_dir: Option<PathBuf>,
     vars: BTreeMap<String, Variable>,
@@ -85,6 +85,15 @@ impl<'a> Resolver<'a> {
             self.vars.insert(name.into_owned(), variable);
         }
         Ok(())
+    }
+
+    /// The variables whose templates stand in a part of the document that is read later are used.
+    pub fn note_used(&self, raw: &str) {
+        for (name, variable) in &self.vars {
+            if raw.contains(&format!("{{{name}}}")) {
+                variable.is_used.set(true);
+            }
+        }
     }
 
     /// What a string or a reference to a secret stands for.

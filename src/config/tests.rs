@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 23] = [
+const PLACES: [(&str, &str); 28] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -35,6 +35,21 @@ const PLACES: [(&str, &str); 23] = [
     ("input", "inputs[0]"),
     ("stdin", "inputs[0]"),
     ("host", "inputs[0]"),
+    ("records", "inputs[0]"),
+    ("unixStream", "inputs[0]"),
+    ("unixDatagram", "inputs[0]"),
+    ("udp", "inputs[0]"),
+    ("tcp", "inputs[0]"),
+];
+
+/// Each kind of input with what it cannot do without.
+const INPUTS: &[(&str, &[(&str, &str)])] = &[
+    ("stdin", &[]),
+    ("host", &[]),
+    ("unixStream", &[("path", "\"/run/x\"")]),
+    ("unixDatagram", &[("path", "\"/run/x\"")]),
+    ("udp", &[("address", "\"localhost:1\"")]),
+    ("tcp", &[("address", "\"localhost:1\"")]),
 ];
 
 /// Whether this build knows the fields of a place.
@@ -47,6 +62,9 @@ fn is_compiled_in(place: &str) -> bool {
         "kafka" => cfg!(feature = "kafka"),
         "http" | "metrics" => cfg!(feature = "http") || !cfg!(feature = "cli"),
         "input" | "stdin" | "host" => cfg!(feature = "cli"),
+        "records" | "udp" => cfg!(feature = "input-udp"),
+        "unixStream" | "unixDatagram" => cfg!(feature = "input-unix"),
+        "tcp" => cfg!(feature = "input-tcp"),
         _ => true,
     }
 }
@@ -144,13 +162,22 @@ fn document(place: &str, key: &str, field: &str) -> String {
         .map(|(key, value)| (*key, value.as_str()))
         .collect();
     let streams = format!("[{}]", object(is("stream"), &stream));
-    let input = [("type", &*kind("host", "\"stdin\"")), ("stream", "\"s\"")];
-    let inputs = format!(
-        "[{}]",
-        object(["input", "stdin", "host"].contains(&place), &input)
-    );
+    // What all records have is tried with datagrams.
+    let input = match place {
+        "records" => Some("udp"),
+        "input" => Some("stdin"),
+        place => INPUTS
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| *name == place),
+    };
+    let needs = INPUTS.iter().find(|(name, _)| Some(*name) == input);
+    let kind = format!("{:?}", input.unwrap_or_default());
+    let mut fields = vec![("type", kind.as_str()), ("stream", "\"s\"")];
+    fields.extend(needs.iter().flat_map(|(_, needs)| needs.iter()));
+    let inputs = format!("[{}]", object(input.is_some(), &fields));
     let mut top = vec![("streams", &*streams)];
-    if ["input", "stdin", "host"].contains(&place) {
+    if input.is_some() {
         top.push(("inputs", &*inputs));
     }
     let needed: &[_] = if is("metrics") {

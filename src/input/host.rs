@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Progress;
+use super::{Field, Input, Progress};
 use crate::clock::{Clock, System};
 use crate::config::json::Object;
+use crate::config::resolve::Resolver;
 use crate::engine::Stream;
 use crate::error::{Code, Result};
 use crate::record::Record;
@@ -37,7 +38,7 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(super) fn read(object: &mut Object<'_>) -> Result<Self> {
+    fn read(object: &mut Object<'_>) -> Result<Self> {
         let default = Self::default().rate;
         let rate = object.take_set("ratePerSecond");
         let rate = rate.map_or(Ok(default), |node| node.number32(1..=100_000))?;
@@ -45,15 +46,29 @@ impl Options {
     }
 }
 
-/// Appends rounds until it is told to stop. A record for which there is no room is counted and lost: the
-/// next round has newer numbers.
-pub fn run(options: &Options, stream: &Stream, progress: &Progress) {
-    run_with(options, stream, progress, |stream, record| {
-        stream.append_record(record)
-    });
+/// Reads what the input is told.
+pub(super) fn read(object: &mut Object<'_>, _: &Resolver<'_>) -> Result<Arc<dyn Input>> {
+    Ok(Arc::new(Options::read(object)?))
 }
 
-/// Like [`run`], with another way to append.
+impl Input for Options {
+    fn fields(&self) -> Vec<Field> {
+        vec![("ratePerSecond", self.rate.to_string())]
+    }
+
+    fn ends_soon(&self) -> bool {
+        false
+    }
+
+    fn run(&self, stream: &Stream, progress: &Progress) {
+        run_with(self, stream, progress, |stream, record| {
+            stream.append_record(record)
+        });
+    }
+}
+
+/// Appends rounds until it is told to stop. A record for which there is no room is counted and lost: the
+/// next round has newer numbers.
 pub fn run_with(
     options: &Options,
     stream: &Stream,
@@ -178,13 +193,13 @@ impl Host {
             });
         };
         let Self { text, ticks, .. } = self;
-        if let Some(text) = read(text, self.stat.as_ref()) {
+        if let Some(text) = read_file(text, self.stat.as_ref()) {
             processor(text, ticks, &mut plain);
         }
-        if let Some(text) = read(&mut self.text, self.memory.as_ref()) {
+        if let Some(text) = read_file(&mut self.text, self.memory.as_ref()) {
             memory(text, &mut plain);
         }
-        if let Some(text) = read(&mut self.text, self.load.as_ref()) {
+        if let Some(text) = read_file(&mut self.text, self.load.as_ref()) {
             let mut loads = text.split(' ').map_while(|word| word.parse().ok());
             for name in ["load.1m", "load.5m", "load.15m"] {
                 if let Some(load) = loads.next() {
@@ -192,14 +207,15 @@ impl Host {
                 }
             }
         }
-        if let Some(text) = read(&mut self.text, self.disks.as_ref()) {
+        if let Some(text) = read_file(&mut self.text, self.disks.as_ref()) {
             disks(text, &mut metric);
         }
-        if let Some(text) = read(&mut self.text, self.network.as_ref()) {
+        if let Some(text) = read_file(&mut self.text, self.network.as_ref()) {
             network(text, &mut metric);
         }
         for (name, file) in &self.sensors {
-            let millis = read(&mut self.text, Some(file)).and_then(|text| text.trim().parse().ok());
+            let millis =
+                read_file(&mut self.text, Some(file)).and_then(|text| text.trim().parse().ok());
             let millis: Option<f64> = millis;
             if let Some(millis) = millis {
                 let (device, value) = (Some(name.as_str()), millis / 1000.0);
@@ -214,7 +230,7 @@ impl Host {
     }
 }
 
-fn read<'a>(buf: &'a mut [u8], file: Option<&Arc<dyn File>>) -> Option<&'a str> {
+fn read_file<'a>(buf: &'a mut [u8], file: Option<&Arc<dyn File>>) -> Option<&'a str> {
     let len = file?.read_at(buf, 0).ok()?;
     std::str::from_utf8(&buf[..len]).ok()
 }

@@ -5,12 +5,14 @@
 //! `follow` the end of the file is not the end of the input.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::lines::{Counted, Line, LineRecord, read_line, text};
-use super::{Progress, append_patiently};
+use super::{Field, Input, Progress, append_patiently};
 use crate::clock::{Clock, System};
-use crate::config::json::{Node, Object};
+use crate::config::json::{Node, Object, quoted};
+use crate::config::resolve::Resolver;
 use crate::engine::Stream;
 use crate::error::Result;
 use crate::record::{Record, Source};
@@ -36,7 +38,7 @@ pub struct Options {
 }
 
 impl Options {
-    pub(super) fn read(object: &mut Object<'_>) -> Result<Self> {
+    fn read(object: &mut Object<'_>) -> Result<Self> {
         let key = object
             .take_set("key")
             .map_or(Ok(String::new()), |node| node.string())?;
@@ -53,10 +55,36 @@ impl Options {
     }
 }
 
-/// Appends a record for each line, until standard input ends.
-pub fn run(options: &Options, stream: &Stream, progress: &Progress) {
-    if let Err(error) = append_stdin(options, stream, progress) {
-        log::warn!("standard input: {error}");
+/// Reads what the input is told.
+pub(super) fn read(object: &mut Object<'_>, _: &Resolver<'_>) -> Result<Arc<dyn Input>> {
+    Ok(Arc::new(Options::read(object)?))
+}
+
+impl Input for Options {
+    fn fields(&self) -> Vec<Field> {
+        let Self {
+            key,
+            is_json,
+            resumes,
+            follows,
+        } = self;
+        let format = if *is_json { "ndjson" } else { "lines" };
+        vec![
+            ("key", quoted(key)),
+            ("format", quoted(format)),
+            ("resume", resumes.to_string()),
+            ("follow", follows.to_string()),
+        ]
+    }
+
+    fn ends_soon(&self) -> bool {
+        false
+    }
+
+    fn run(&self, stream: &Stream, progress: &Progress) {
+        if let Err(error) = append_stdin(self, stream, progress) {
+            log::warn!("standard input: {error}");
+        }
     }
 }
 

@@ -115,11 +115,12 @@ mod tests {
     use super::*;
 
     fn sink(state: SinkState, still_s: u64) -> SinkStats {
-        let mut sink = SinkStats::default();
-        sink.backlog = 7;
-        sink.state = state;
-        sink.still_ms = still_s * 1000;
-        sink
+        SinkStats {
+            backlog: 7,
+            state,
+            still_ms: still_s * 1000,
+            ..SinkStats::default()
+        }
     }
 
     fn state(sink: &SinkStats, fill: u64) -> Option<State> {

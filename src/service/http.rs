@@ -43,6 +43,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// So many connections are accepted in a turn.
 const ACCEPTS_MAX: usize = 64;
 
+/// What a page may do: show itself, and ask this server again.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                      connect-src 'self'; img-src data:; form-action 'none'; base-uri 'none'";
+
 /// What is answered.
 pub struct Answer {
     /// 200 and the like.
@@ -76,7 +80,8 @@ impl Answer {
         };
         let mut text = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
-             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n",
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\
+             Content-Security-Policy: {POLICY}\r\n",
             self.status,
             self.kind,
             self.body.len()

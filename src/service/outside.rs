@@ -2,6 +2,7 @@
 //!
 //! | path | what |
 //! |---|---|
+//! | `/` | the status page, for people |
 //! | `/health` | 200 when it is well or degraded, 503 when it is not, with the reasons |
 //! | `/ready` | 200 while records are taken, else 503 |
 //! | `/metrics` | all numbers, as Prometheus reads them |
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use super::health::{self, State, verdict};
 use super::http::{self, Answer, Stop};
-use super::metrics;
 use super::view::View;
+use super::{metrics, page};
 use crate::clock::Mono;
 use crate::config::json::quoted;
 use crate::config::{Config, Metrics};
@@ -61,6 +62,11 @@ impl Outside {
         self.view.open(config, engine);
     }
 
+    /// What is shown.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
     /// The engine takes no more.
     pub fn stop(&mut self) {
         self.view.stop();
@@ -82,6 +88,7 @@ impl Outside {
     pub fn looked(&mut self, stuck: Option<String>, now: Mono) {
         self.looked = Some(now);
         self.view.set_stuck(stuck);
+        self.view.look(now);
     }
 
     /// Writes the file if it is due.
@@ -98,12 +105,11 @@ impl Outside {
 
 /// What is answered to a path.
 fn answer(view: &View, path: &str) -> Answer {
-    let json = |status, body| Answer {
-        status,
-        kind: "application/json",
-        body,
-    };
+    let answer = |status, kind, body| Answer { status, kind, body };
+    let json = |status, body| answer(status, "application/json", body);
     match path {
+        "/" => answer(200, page::KIND, page::document(view)),
+        "/main" => answer(200, page::KIND, page::inner(view)),
         "/health" => {
             let verdict = verdict(view, &view.stats());
             let reasons = verdict.reasons.iter().map(|(_, text)| quoted(text));
@@ -122,11 +128,7 @@ fn answer(view: &View, path: &str) -> Answer {
                 json(503, format!("{{\"ready\":false,\"reasons\":[{why}]}}\n"))
             }
         },
-        "/metrics" => Answer {
-            status: 200,
-            kind: metrics::KIND,
-            body: metrics::text(view),
-        },
-        _ => Answer::line(404, "there is /health, /ready and /metrics"),
+        "/metrics" => answer(200, metrics::KIND, metrics::text(view)),
+        _ => Answer::line(404, "there is /, /health, /ready and /metrics"),
     }
 }

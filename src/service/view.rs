@@ -3,14 +3,20 @@
 //! **Threads.** The main thread writes; whoever answers reads. Numbers come from the streams' boards, without
 //! a lock. The lock around the rest is held for moments.
 
+use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::history::{History, Rates, Sample};
+use crate::clock::Mono;
 use crate::config::Config;
 use crate::counters::Stats;
 use crate::engine::{Engine, Stream};
 use crate::watermark::seam::Mutex;
+
+/// So many events are remembered: the newest.
+const EVENTS_KEPT: usize = 20;
 
 /// See the module's description.
 pub struct View {
@@ -19,6 +25,9 @@ pub struct View {
     streams: OnceLock<Vec<Watched>>,
     is_stopping: AtomicBool,
     state: Mutex<State>,
+    history: Mutex<History>,
+    /// When, by the time of day, and what.
+    events: Mutex<VecDeque<(u64, String)>>,
 }
 
 /// A stream, and how much it may hold.
@@ -59,6 +68,8 @@ impl View {
             streams: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
             state: Mutex::default(),
+            history: Mutex::default(),
+            events: Mutex::default(),
         }
     }
 
@@ -89,6 +100,32 @@ impl View {
     /// What is wrong with a thread, if anything is.
     pub fn stuck(&self) -> Option<String> {
         self.state.lock().stuck.clone()
+    }
+
+    /// Remembers how the streams are now.
+    pub fn look(&self, now: Mono) {
+        let stats = self.stats();
+        self.history.lock().look(&stats, now);
+    }
+
+    /// How a stream was, the oldest first, and what came and went between the last two looks.
+    pub fn history(&self, stream: usize) -> (Vec<Sample>, Rates) {
+        let history = self.history.lock();
+        (history.samples(stream), history.rates(stream))
+    }
+
+    /// Remembers that something happened.
+    pub fn happened(&self, wall_ms: u64, what: String) {
+        let mut events = self.events.lock();
+        if events.len() == EVENTS_KEPT {
+            events.pop_front();
+        }
+        events.push_back((wall_ms, what));
+    }
+
+    /// What happened and when, the oldest first.
+    pub fn events(&self) -> Vec<(u64, String)> {
+        self.events.lock().iter().cloned().collect()
     }
 
     /// How far the process is.

@@ -190,6 +190,23 @@ impl Running {
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
+    /// How many sockets it has open, and its resident memory in KiB.
+    pub fn costs(&self) -> (usize, u64) {
+        let id = self.id();
+        let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+        let is_socket = |path: PathBuf| {
+            let name = std::fs::read_link(path).unwrap_or_default();
+            name.to_string_lossy().starts_with("socket:")
+        };
+        let open = open.filter(|entry| is_socket(entry.as_ref().unwrap().path()));
+        let open = open.count();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let mut lines = status.lines();
+        let line = lines.find(|line| line.starts_with("VmRSS")).unwrap();
+        let kib = line.split_whitespace().nth(1).unwrap();
+        (open, kib.parse().unwrap())
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

@@ -15,30 +15,11 @@ fn serve(name: &str) -> (Setup, Running, String) {
     (setup, running, address)
 }
 
-/// How many sockets a process has open, and its resident memory in KiB.
-fn costs(running: &Running) -> (usize, u64) {
-    let id = running.id();
-    let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
-    let is_socket = |path: std::path::PathBuf| {
-        let name = std::fs::read_link(path).unwrap_or_default();
-        name.to_string_lossy().starts_with("socket:")
-    };
-    let open = open.filter(|entry| is_socket(entry.as_ref().unwrap().path()));
-    let open = open.count();
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
-    let kib = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    (open, kib)
-}
-
 /// A thousand clients that say nothing, some of them half a request, do not keep another from its answer.
 #[test]
 fn a_thousand_slow_clients_hold_up_nobody() {
     let (setup, mut running, address) = serve("thousand");
-    let (open_before, rss_before) = costs(&running);
+    let (open_before, rss_before) = running.costs();
     let mut slow = Vec::new();
     for n in 0..1000 {
         let mut stream = TcpStream::connect(&address).unwrap();
@@ -56,7 +37,7 @@ fn a_thousand_slow_clients_hold_up_nobody() {
             assert!(took < Duration::from_secs(1), "{n}: {took:?}");
         }
     }
-    let (open, rss) = costs(&running);
+    let (open, rss) = running.costs();
     assert!(open <= open_before + 40, "{open} sockets");
     assert!(rss <= rss_before + 2048, "{rss_before} to {rss} KiB");
     running.write(&lines(0..100));
@@ -64,7 +45,7 @@ fn a_thousand_slow_clients_hold_up_nobody() {
         number(&setup.stats(), "durableOffset") == 100
     });
     // Whoever is not done after a while is done with, and the process rests.
-    wait_until("the end of them", || costs(&running).0 <= open_before);
+    wait_until("the end of them", || running.costs().0 <= open_before);
     drop(slow);
     running.end().expect(0);
 }

@@ -206,6 +206,7 @@ pub const OWNERS: [(&str, Places); 23] = [
             ("src/storage/", "system calls on files"),
             ("src/clock.rs", "system calls on clocks"),
             ("src/service/http.rs", "waits for whoever asks"),
+            ("src/input/system.rs", "waits for whoever sends; sockets"),
         ],
     ),
     ("rustls", &[("src/sink/kinesis/tls.rs", "TLS")]),

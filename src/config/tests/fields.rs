@@ -197,7 +197,10 @@ kafka | exactlyOnce | "yes" | must be true or false
 kafka | exactlyOnce | true | not available in this version
 kafka | answerTimeoutMs | 999 | must be 1000..=86400000
 kafka | answerTimeoutMs | 86400001 | must be 1000..=86400000
-input | type | "syslog" | must be "stdin" or "host"
+input | type | "syslog" | must be "stdin" or "host" or "unixStream" or "unixDatagram" or "udp" or "tcp"
+input | type | "unixStream" | this build does not have the feature "input-unix"
+input | type | "udp" | this build does not have the feature "input-udp"
+input | type | "tcp" | this build does not have the feature "input-tcp"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string
 stdin | format | "json" | must be "lines" or "ndjson"
@@ -205,6 +208,41 @@ stdin | resume | 1 | must be true or false
 stdin | follow | "yes" | must be true or false
 host | ratePerSecond | 0 | must be 1..=100000
 host | ratePerSecond | 100001 | must be 1..=100000
+records | key | 5 | must be a string
+records | key | "{x}" | {x}: neither in "vars" nor ThingName, ComponentName, Hostname or env:NAME
+records | keyFrom | "topic" | must be fixed, sender or a JSON pointer, as in "/device/id"
+records | keyFrom | 5 | must be a string
+records | properties | "x" | must be an object
+records | propertiesFrom | [] | must be an object
+records | timeFrom | "ts" | must be a JSON pointer of at most 32 parts, as in "/device/id"
+records | timeUnit | "hours" | must be "seconds" or "milliseconds" or "microseconds" or "nanoseconds"
+records | format | "json" | must be "raw" or "ndjson"
+records | maxRecordBytes | 0 | must be 1..=1048576
+records | maxRecordsPerSec | 10000001 | must be 0..=10000000
+records | onMalformed | "ignore" | must be "keep" or "drop"
+records | onEarly | true | must be "keep" or "now" or "drop"
+unixStream | path | "" | must be a path
+unixStream | mode | 600 | must be a mode in octal, as in "0660"
+unixStream | mode | "0999" | must be a mode in octal, as in "0660"
+unixStream | allowUids | 5 | must be an array
+unixStream | allowGids | {} | must be an array
+unixStream | framing | "length" | must be "lines" or "frames"
+unixStream | acknowledge | true | must be "never" or "asked" or "always"
+unixStream | maxConnections | 1025 | must be 1..=1024
+unixStream | idleTimeoutMs | 86400001 | must be 0..=86400000
+unixDatagram | path | 5 | must be a string
+unixDatagram | mode | "77777" | must be a mode in octal, as in "0660"
+unixDatagram | allowUids | "all" | must be an array
+unixDatagram | allowGids | 1 | must be an array
+unixDatagram | receiveBufferBytes | 268435457 | must be 0..=268435456
+udp | address | "5170" | must be host:port, as in "127.0.0.1:5170"
+udp | address | "[::1]:99999" | must be host:port, as in "127.0.0.1:5170"
+udp | receiveBufferBytes | "4M" | must be 0..=268435456
+tcp | address | "localhost" | must be host:port, as in "127.0.0.1:5170"
+tcp | framing | 5 | must be "lines" or "frames"
+tcp | acknowledge | "yes" | must be "never" or "asked" or "always"
+tcp | maxConnections | 0 | must be 1..=1024
+tcp | idleTimeoutMs | "1s" | must be 0..=86400000
 "#;
 
 /// The rows of [`BAD`] that this build can show.
@@ -273,11 +311,17 @@ fn a_field_in_another_place_is_not_known() {
                 "file" | "stdout" | "callback" | "kinesis" | "kafka" => "sink",
                 "static" | "profile" | "iot" => "credentials",
                 "stdin" | "host" => "input",
+                other if INPUTS.iter().any(|(name, _)| *name == other) => "records",
                 other => other,
             };
             // The smallest input is one of these.
-            let is_there = if *other == "input" { "stdin" } else { other };
-            let is_known = [*other, is_common, is_there]
+            let is_there = match *other {
+                "input" => "stdin",
+                "records" => "udp",
+                other => other,
+            };
+            let of_all = if is_common == "records" { "input" } else { "" };
+            let is_known = [*other, is_common, is_there, of_all]
                 .iter()
                 .any(|at| fields().contains(&(at, key)));
             if is_known {
@@ -310,7 +354,10 @@ fn null_means_the_default() {
                     "endpoint" | "roleAlias" | "certificateFile" | "keyFile"
                 )
                 | ("kafka", "bootstrapServers" | "topic")
-        ) || ["sink", "input"].contains(&place) && ["type", "stream"].contains(&key);
+        ) || ["sink", "input"].contains(&place) && ["type", "stream"].contains(&key)
+            || INPUTS.iter().any(|(name, needs)| {
+                *name == place && needs.iter().any(|(needed, _)| *needed == key)
+            });
         if !needed {
             let text = document(place, key, &format!("\"{key}\":null"));
             assert_eq!(
@@ -372,6 +419,20 @@ fn every_key_in_the_code_has_a_bad_value_here() {
         include_str!("../../input.rs"),
         include_str!("../../input/stdin.rs"),
         include_str!("../../input/host.rs"),
+        #[cfg(feature = "input-feed")]
+        include_str!("../../input/feed.rs"),
+        #[cfg(feature = "input-feed")]
+        include_str!("../../input/fields.rs"),
+        #[cfg(any(feature = "input-unix", feature = "input-tcp"))]
+        include_str!("../../input/connections.rs"),
+        #[cfg(any(feature = "input-unix", feature = "input-udp"))]
+        include_str!("../../input/datagrams.rs"),
+        #[cfg(feature = "input-unix")]
+        include_str!("../../input/unix.rs"),
+        #[cfg(feature = "input-udp")]
+        include_str!("../../input/udp.rs"),
+        #[cfg(feature = "input-tcp")]
+        include_str!("../../input/tcp.rs"),
     ] {
         let lines = source.lines();
         let reads = lines.filter(|line| {

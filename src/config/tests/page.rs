@@ -33,6 +33,7 @@ fn place(heading: &'static str) -> &'static str {
         ["streams[]"] => "stream",
         ["service"] => "service",
         ["inputs[]"] => "input",
+        ["inputs[]", "stdin", "host"] => "records",
         [
             "streams[].sink" | "streams[].sink.credentials" | "inputs[]",
             kind,
@@ -112,6 +113,14 @@ fn with(row: &Row, value: &str) -> String {
             let stream =
                 format!(r#"{{"name":"s","sink":{sink},"batch":{{"compression":"zstd"}}}}"#);
             return format!(r#"{{"streams":[{stream}]}}"#);
+        }
+        ("input", "type", kind) => {
+            let kind = kind.trim_matches('"');
+            let known = INPUTS.iter().find(|(name, _)| *name == kind);
+            match known {
+                Some((name, _)) => return document(name, "none", ""),
+                None => row.place,
+            }
         }
         ("sink", "type", "\"kafka\"") => return document("kafka", "none", ""),
         (place, ..) => place,
@@ -352,6 +361,24 @@ fn the_examples_of_the_page_are_right() {
         let example = example.split("```").next().unwrap();
         assert!(read(example).unwrap().warnings().is_empty(), "{example}");
     }
+}
+
+/// Those of the page for who comes from elsewhere, as far as this build has what they need.
+#[test]
+#[cfg(all(feature = "file", feature = "cli"))]
+fn the_examples_for_who_comes_from_elsewhere_are_right() {
+    let page = include_str!("../../../docs/coming-from.md");
+    let examples = page.split("```json\n").skip(1);
+    let mut count = 0;
+    for example in examples {
+        let example = example.split("```").next().unwrap();
+        match read(example) {
+            Ok(config) => assert!(config.warnings().is_empty(), "{example}"),
+            Err(error) => assert!(error.to_string().contains("feature"), "{error}"),
+        }
+        count += 1;
+    }
+    assert_eq!(count, page.matches("\n## ").count() - 1); // edgestreamlog's is ours
 }
 
 /// The numbers in the page's prose.

@@ -1,0 +1,90 @@
+//! What an input has done, by reason, and the order to stop.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[cfg(feature = "input-feed")]
+use super::system::Wake;
+
+/// What an input has done, and the order to stop. Shared with whoever watches it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    stop: AtomicBool,
+    ended: AtomicBool,
+    /// Records appended.
+    pub records: AtomicU64,
+    /// Records that made no sense, or of which a part that was asked for did not.
+    pub malformed: AtomicU64,
+    /// Records passed over because a bound was broken or there was no room.
+    pub refused: AtomicU64,
+    /// Records passed over because they were longer than the input takes.
+    pub too_long: AtomicU64,
+    /// Records whose own time lies before 2024.
+    pub early: AtomicU64,
+    /// Records passed over because there were too many in a second.
+    pub limited: AtomicU64,
+    /// Datagrams and connections of peers that may not send, or for which there was no place.
+    pub denied: AtomicU64,
+    /// Records that the system dropped before the input saw them.
+    pub lost: AtomicU64,
+    /// Records that their sender says it may have sent before.
+    pub repeated: AtomicU64,
+    /// How often the input began again after a failure.
+    pub restarts: AtomicU64,
+    /// Woken by the order to stop.
+    #[cfg(feature = "input-feed")]
+    pub(super) wake: Wake,
+}
+
+impl Progress {
+    /// Tells the input to end after the record at hand.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        #[cfg(feature = "input-feed")]
+        self.wake.wake();
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether its source has ended, or it has stopped.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that was counted, each with its name.
+    pub fn counts(&self) -> [(&'static str, u64); 10] {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("records", load(&self.records)),
+            ("malformed", load(&self.malformed)),
+            ("refused", load(&self.refused)),
+            ("too long", load(&self.too_long)),
+            ("too early", load(&self.early)),
+            ("over the rate", load(&self.limited)),
+            ("denied", load(&self.denied)),
+            ("lost", load(&self.lost)),
+            ("perhaps repeated", load(&self.repeated)),
+            ("restarts", load(&self.restarts)),
+        ]
+    }
+
+    /// All that was counted, for people: the first three, and of the others those that are not zero.
+    pub fn summary(&self) -> String {
+        let counts = self.counts().into_iter().enumerate();
+        let shown = counts.filter(|(at, (_, count))| *at < 3 || *count > 0);
+        let shown: Vec<_> = shown
+            .map(|(_, (name, count))| format!("{count} {name}"))
+            .collect();
+        shown.join(", ")
+    }
+}

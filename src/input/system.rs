@@ -1,0 +1,231 @@
+//! What inputs need of the system besides files: waits that an order to stop ends, and sockets.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+/// Ends waits. Where the system has no place for it, they end by their limits only.
+#[derive(Debug)]
+pub struct Wake(Option<OwnedFd>);
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok())
+    }
+}
+
+impl Wake {
+    /// Ends all waits from now on.
+    pub fn wake(&self) {
+        if let Some(file) = &self.0 {
+            // Any number but none.
+            let _ = rustix::io::write(file, &[1; 8]);
+        }
+    }
+
+    /// Waits for `limit`, or for the order to stop.
+    pub fn pause(&self, limit: Duration) {
+        let _ = self.wait(&mut [], Some(limit));
+    }
+
+    /// Waits until one of the sources is ready, `limit` is over or the order to stop comes, and notes which
+    /// are ready.
+    pub fn wait(&self, sources: &mut [Source<'_>], limit: Option<Duration>) -> io::Result<()> {
+        let mut polled = Vec::with_capacity(sources.len() + 1);
+        for source in sources.iter_mut() {
+            source.is_readable = false;
+            source.is_writable = false;
+            if !source.is_waited_for() {
+                continue;
+            }
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, source.for_reading);
+            flags.set(PollFlags::OUT, source.for_writing);
+            polled.push(PollFd::from_borrowed_fd(source.fd, flags));
+        }
+        if let Some(file) = &self.0 {
+            polled.push(PollFd::new(file, PollFlags::IN));
+        }
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        match poll(&mut polled, limit.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            done => done?,
+        };
+        let waited_for = sources.iter_mut().filter(|source| source.is_waited_for());
+        for (source, polled) in waited_for.zip(&polled) {
+            let done = polled.revents();
+            let ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+            // What has ended says so when it is read.
+            source.is_readable = done.intersects(PollFlags::IN | ended);
+            source.is_writable = done.contains(PollFlags::OUT);
+        }
+        Ok(())
+    }
+}
+
+/// Something that is waited for.
+#[allow(clippy::struct_excessive_bools)] // two questions and their two answers
+pub struct Source<'a> {
+    fd: BorrowedFd<'a>,
+    /// It is waited for until there is something to read.
+    pub for_reading: bool,
+    /// It is waited for until something can be written.
+    pub for_writing: bool,
+    /// Reading it does not block.
+    pub is_readable: bool,
+    /// Writing to it does not block.
+    pub is_writable: bool,
+}
+
+impl<'a> Source<'a> {
+    /// The end of what nobody waits for would end each wait.
+    fn is_waited_for(&self) -> bool {
+        self.for_reading || self.for_writing
+    }
+
+    /// Something that is read.
+    #[allow(dead_code)] // the inputs that use it are features of their own
+    pub fn read(file: &'a impl AsFd) -> Self {
+        Self {
+            fd: file.as_fd(),
+            for_reading: true,
+            for_writing: false,
+            is_readable: false,
+            is_writable: false,
+        }
+    }
+}
+
+#[cfg(any(feature = "input-unix", feature = "input-udp"))]
+pub use sockets::*;
+
+/// Sockets.
+#[cfg(any(feature = "input-unix", feature = "input-udp"))]
+mod sockets {
+    use super::{AsFd, io};
+
+    /// Asks the system for so much room for what waits to be received. It gives what its own bound allows.
+    pub fn set_receive_buffer(socket: &impl AsFd, size: usize) -> io::Result<()> {
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, size).is_err() {
+            rustix::net::sockopt::set_socket_recv_buffer_size(socket, size)?;
+        }
+        Ok(())
+    }
+
+    /// The number by which the system's tables name a socket.
+    #[cfg(feature = "input-udp")]
+    pub fn socket_number(socket: &impl AsFd) -> Option<u64> {
+        rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino)
+    }
+}
+
+#[cfg(feature = "input-unix")]
+pub use local::*;
+
+/// Sockets in the file system.
+#[cfg(feature = "input-unix")]
+mod local {
+    use std::io::IoSliceMut;
+    use std::mem::MaybeUninit;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::path::Path;
+
+    use rustix::fs::{FileType, Mode};
+    use rustix::net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SocketAddrUnix, SocketFlags, SocketType, UCred, bind, connect, listen, recvmsg,
+        socket_with, sockopt,
+    };
+
+    use super::{OwnedFd, io};
+
+    /// Who is at the other end of a socket.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Peer {
+        /// The user.
+        pub uid: u32,
+        /// The user's group.
+        pub gid: u32,
+    }
+
+    impl From<UCred> for Peer {
+        fn from(credentials: UCred) -> Self {
+            Self {
+                uid: credentials.uid.as_raw(),
+                gid: credentials.gid.as_raw(),
+            }
+        }
+    }
+
+    /// A socket that listens for streams.
+    pub fn listen_at(path: &Path, mode: u32) -> io::Result<UnixListener> {
+        let socket = socket_at(path, mode, SocketType::STREAM)?;
+        listen(&socket, 128)?;
+        Ok(UnixListener::from(socket))
+    }
+
+    /// A socket for datagrams, which tells who sent them.
+    pub fn datagrams_at(path: &Path, mode: u32) -> io::Result<UnixDatagram> {
+        let socket = socket_at(path, mode, SocketType::DGRAM)?;
+        sockopt::set_socket_passcred(&socket, true)?;
+        Ok(UnixDatagram::from(socket))
+    }
+
+    /// A socket that has a path. One that a process left behind which has ended is replaced.
+    fn socket_at(path: &Path, mode: u32, kind: SocketType) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let new = || socket_with(AddressFamily::UNIX, kind, flags, None);
+        let address = SocketAddrUnix::new(path)?;
+        let socket = new()?;
+        // Before it has a path, so that nobody comes in by a mode that is not meant.
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
+        let bound = || {
+            bind(&socket, &address)?;
+            // The process's own mask has taken something away.
+            rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+        };
+        match bound() {
+            Err(rustix::io::Errno::ADDRINUSE) => {}
+            done => {
+                done?;
+                return Ok(socket);
+            }
+        }
+        // The system refuses to connect to what is no socket, too: that is somebody's file.
+        let found = FileType::from_raw_mode(rustix::fs::lstat(path)?.st_mode);
+        let is_left = connect(&new()?, &address) == Err(rustix::io::Errno::CONNREFUSED);
+        if found != FileType::Socket || !is_left {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        rustix::fs::unlink(path)?;
+        bound()?;
+        Ok(socket)
+    }
+
+    /// Who is at the other end.
+    pub fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
+        Ok(sockopt::socket_peercred(stream)?.into())
+    }
+
+    /// Receives a datagram: its length, whether it was longer than the buffer, and who sent it.
+    pub fn receive(
+        socket: &UnixDatagram,
+        buf: &mut [u8],
+    ) -> io::Result<(usize, bool, Option<Peer>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(buf)];
+        let received = recvmsg(socket, &mut parts, &mut control, RecvFlags::DONTWAIT)?;
+        let peer = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.into()),
+            _ => None,
+        });
+        let is_cut = received.flags.contains(ReturnFlags::TRUNC);
+        Ok((received.bytes, is_cut, peer))
+    }
+}

@@ -1,0 +1,22 @@
+//! Inputs from sockets, as those see them who send: what is taken, what is answered, what is counted.
+
+#![cfg(feature = "inputs")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a test is not behind the seams
+#![allow(clippy::unnecessary_debug_formatting)] // a path in quotes is a path in JSON
+
+#[path = "inputs/acknowledged.rs"]
+mod acknowledged;
+#[path = "inputs/client.rs"]
+mod client;
+#[path = "inputs/datagrams.rs"]
+mod datagrams;
+#[path = "inputs/hostile.rs"]
+mod hostile;
+#[path = "inputs/killed.rs"]
+mod killed;
+#[path = "inputs/page.rs"]
+mod page;
+#[path = "common/process.rs"]
+mod process;
+#[path = "inputs/streams.rs"]
+mod streams;
