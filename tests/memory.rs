@@ -248,3 +248,37 @@ fn a_busy_stream_stays_within_the_formula() {
     drop(run);
     feeder.join().unwrap();
 }
+
+/// `L-62`: what is resident after a backlog was delivered is what was resident after the first records were.
+#[test]
+fn a_delivered_backlog_leaves_nothing_in_memory() {
+    let after = |mib: u64| {
+        let scratch = Scratch::new("memory-delivered");
+        let text = scratch.document(&stream(&scratch, 4096 * MIB));
+        let config = Config::from_json(&text).unwrap();
+        let out = scratch.join("out.ndjson");
+        let engine = Engine::open_to_store(&config).unwrap();
+        let stream = engine.stream("telemetry").unwrap();
+        let payload = [7u8; 1000];
+        for n in 0..mib * 1024 {
+            while stream.append(b"pump-7", n, &payload).is_err() {
+                std::thread::yield_now();
+            }
+        }
+        engine.close(LIMIT).unwrap();
+        std::fs::remove_dir(&out).unwrap();
+        let run = Run::start(&scratch, &text);
+        wait_until("what was stored", || {
+            std::fs::metadata(&out).is_ok_and(|file| file.len() >= mib * MIB)
+        });
+        std::thread::park_timeout(Duration::from_secs(3));
+        resident(&run.0)
+    };
+    let (little, much) = (after(2), after(128));
+    println!(
+        "{} KiB after 2 MiB, {} KiB after 128 MiB",
+        little >> 10,
+        much >> 10
+    );
+    assert!(much <= little + little / 10);
+}
