@@ -25,6 +25,7 @@ use crate::counters::{Board, CURSORS_MAX};
 use crate::error::{Code, Error, Result};
 use crate::format::{
     CHECKPOINT_FILE_SIZE, Checkpoint, CursorEntry, HEADER_COPIES, Loss, PAGE_SIZE, Reason,
+    SLOT_COUNT,
 };
 use crate::segment::{file_name, position};
 use crate::storage::{Dir, File, Storage};
@@ -192,9 +193,8 @@ impl Repair {
         if self.is_checkpoint_owed {
             let mut checkpoints = Checkpoints::open(&*self.dir).map_err(failed)?;
             checkpoints.found(&self.files.checkpoint);
-            // Once for each slot that does not verify, so that all do.
-            let found = &self.files.checkpoint;
-            for _ in 0..found.bad_slots.len().max(found.empty_slots()).max(1) {
+            // To all slots: of two that hold the same generation either may be the wrong one.
+            for _ in 0..SLOT_COUNT {
                 self.checkpoint.generation += 1;
                 checkpoints.write(&self.checkpoint).map_err(failed)?;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use forebay::format::{PAGES_MAX, SegmentHeader};
+use forebay::format::{PAGES_MAX, SLOT_SIZE, SegmentHeader};
 use forebay::{Config, Engine, Record, Source};
 
 use crate::process::{
@@ -189,6 +189,22 @@ fn repair_makes_a_checkpoint_of_what_the_segments_show() {
         assert_eq!(stored.len(), 5001, "{how}");
         assert!(number(&stored[5000], "offset") > 5000, "{how}");
         assert_eq!(ledger(&setup)[0].0, 5000, "{how}");
+    }
+}
+
+/// A slot that came to stand in the place of another one: one repair is enough. Found by fuzzing.
+#[test]
+fn a_slot_in_the_place_of_another_one_is_repaired_once() {
+    let setup = setup("repair-slots");
+    let checkpoint = setup.store().join("checkpoint");
+    let sound = std::fs::read(&checkpoint).unwrap();
+    for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        let mut bytes = sound.clone();
+        bytes.copy_within(from * SLOT_SIZE..(from + 1) * SLOT_SIZE, to * SLOT_SIZE);
+        std::fs::write(&checkpoint, bytes).unwrap();
+        verb("repair", &setup.store(), &[]).expect(1);
+        let done = repair(&setup);
+        assert!(done.out().contains("\n5000 records saved\n"), "{done:?}");
     }
 }
 
