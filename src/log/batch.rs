@@ -67,10 +67,10 @@ impl Run<'_> {
         } = self.stamp;
         Stamp {
             boot,
-            mono_ms: mono_ms + delta_ms,
+            mono_ms: mono_ms.saturating_add(delta_ms),
             wall_ms: match wall_ms {
                 0 => 0,
-                wall_ms => wall_ms + delta_ms,
+                wall_ms => wall_ms.saturating_add(delta_ms),
             },
         }
     }

@@ -1,6 +1,10 @@
 //! Whatever lies in a store's directory or in a configuration: a verb says what it makes of it, and ends.
 
 use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use forebay::format::PageHeader;
+use forebay::{Config, Engine};
 
 use crate::process::{
     Ended, NO_SINK, SMALL, STDIN, Scratch, Setup, forebay_with_input, lines, payloads, verb,
@@ -37,6 +41,40 @@ fn call_all(setup: &Setup, what: &str) {
     ended_well(what, &forebay_with_input(&args, b"appended\n"));
     ended_well(what, &forebay_with_input(&["run", config], b"and run\n"));
     look();
+}
+
+/// Times at the end of what a page can say are times like others. Found by fuzzing.
+#[test]
+fn times_at_their_bound_stop_no_verb() {
+    let setup = Setup::new("garbage-times", NO_SINK, SMALL, STDIN);
+    let text = std::fs::read_to_string(&setup.config).unwrap();
+    let engine = Engine::open_to_store(&Config::from_json(&text).unwrap()).unwrap();
+    let stream = engine.stream("telemetry").unwrap();
+    // Two appends in a page, and time between them.
+    for n in 0..2 {
+        stream.append(b"key", n, b"line").unwrap();
+        stream.flush(Duration::from_secs(10)).unwrap();
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    engine.close(Duration::from_secs(10)).unwrap();
+    let path = setup.store().join("segment-000001");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut changed = 0;
+    for page in bytes.chunks_mut(4096) {
+        if let Some(mut header) = PageHeader::decode(page) {
+            (header.stamp.mono_ms, header.stamp.wall_ms) = (u64::MAX, u64::MAX);
+            header.encode(page);
+            changed += 1;
+        }
+    }
+    assert!(changed > 0);
+    std::fs::write(&path, bytes).unwrap();
+    for name in ["read", "inspect", "verify", "stats"] {
+        ended_well(name, &verb(name, &setup.store(), &[]));
+    }
+    call_all(&setup, "times");
+    let read = verb("read", &setup.store(), &[]).expect(0);
+    assert!(read.out().contains("appended"), "{read:?}");
 }
 
 /// `L-17`, `L-25`: what is not ours is left alone, and ours is found beside it.
