@@ -31,6 +31,7 @@ mod inspect;
 mod ledger;
 mod logger;
 mod read;
+mod reload;
 mod repair;
 mod run;
 mod stats;
@@ -48,6 +49,7 @@ usage: forebay VERB [ARGUMENT…]
   run CONFIG              serve the streams of a configuration until SIGTERM or SIGINT
   check CONFIG            say whether a configuration is right, and what it would take
   config CONFIG           print the configuration in force: defaults and templates filled in, secrets hidden
+  reload CONFIG           let the process that serves a configuration read it again
   stats CONFIG|DIR        the numbers of streams, live or stopped
   append CONFIG STREAM    store records from standard input
   read DIR                print the records of a store
@@ -78,6 +80,15 @@ enum Failure {
 }
 
 type Done = Result<(), Failure>;
+
+/// Why, for people.
+fn text(failure: &Failure) -> String {
+    match failure {
+        Failure::Usage(text) => format!("{text}\ntry: forebay --help"),
+        Failure::Error(error) => error.to_string(),
+        Failure::Found | Failure::Pipe => String::new(),
+    }
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -122,6 +133,11 @@ const VERBS: &[Verb] = &[
         name: "config",
         help: config::HELP,
         main: config::main,
+    },
+    Verb {
+        name: "reload",
+        help: reload::HELP,
+        main: reload::main,
     },
     Verb {
         name: "stats",
@@ -180,16 +196,17 @@ pub fn main() -> ExitCode {
     logger::install();
     let done = start(&std::env::args_os().skip(1).collect::<Vec<_>>());
     log::logger().flush();
-    let (code, text) = match done {
-        Ok(()) | Err(Failure::Pipe) => return ExitCode::SUCCESS,
-        Err(Failure::Found) => return ExitCode::from(1),
-        Err(Failure::Usage(text)) => (2, format!("{text}\ntry: forebay --help")),
-        Err(Failure::Error(error)) => (
-            if error.code() == Code::Config { 2 } else { 1 },
-            error.to_string(),
-        ),
+    let Err(failure) = done else {
+        return ExitCode::SUCCESS;
     };
-    say(&format!("forebay: {text}\n"));
+    let code = match &failure {
+        Failure::Pipe => return ExitCode::SUCCESS,
+        Failure::Found => return ExitCode::from(1),
+        Failure::Usage(_) => 2,
+        Failure::Error(error) if error.code() == Code::Config => 2,
+        Failure::Error(_) => 1,
+    };
+    say(&format!("forebay: {}\n", text(&failure)));
     ExitCode::from(code)
 }
 

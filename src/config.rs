@@ -230,6 +230,11 @@ impl Config {
         self.streams.iter().find(|stream| stream.name == name)
     }
 
+    /// Where things lie that live as long as the boot; `None` when nothing says where.
+    pub fn run_dir(&self) -> Option<PathBuf> {
+        self.run_dir.clone().or_else(default_run_dir)
+    }
+
     /// Whether there is a stream of that name.
     pub fn has_stream(&self, name: &str) -> bool {
         self.stream(name).is_some()

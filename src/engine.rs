@@ -92,6 +92,18 @@ struct Threads {
     tellers: Vec<(Option<Sender<()>>, Running<()>)>,
 }
 
+impl Threads {
+    /// Ends the exporters that end until `deadline`.
+    fn stop_exporters(&mut self, clock: &dyn Clock, deadline: Mono) {
+        for exporter in &self.exporters {
+            exporter.orders.stop();
+            exporter.waker.wake();
+        }
+        self.exporters
+            .retain_mut(|exporter| !exporter.join(clock, deadline));
+    }
+}
+
 struct Running<O> {
     orders: Arc<O>,
     waker: Arc<Waker>,
@@ -270,6 +282,18 @@ impl Engine {
         self.is_poisoned.load(Ordering::Acquire)
     }
 
+    /// Ends delivery: waits for batches that are in flight, and sends no more. Records are taken and stored
+    /// as before. So the [`close`](Self::close) that is to follow does not wait for sinks.
+    ///
+    /// Blocks for at most `timeout`. False: a sink did not answer by then; it may be called again.
+    #[cfg(feature = "cli")]
+    pub(crate) fn stop_delivery(&self, timeout: Duration) -> bool {
+        let mut threads = self.threads.lock();
+        let deadline = self.clock.mono().plus(timeout);
+        threads.stop_exporters(&*self.clock, deadline);
+        threads.exporters.is_empty()
+    }
+
     /// Takes no more records, makes everything durable that was taken, waits for batches that are in
     /// flight, writes clean checkpoints, and ends the threads. Idempotent.
     ///
@@ -287,14 +311,8 @@ impl Engine {
         let mut threads = self.threads.lock();
         let start = self.clock.mono();
         self.streams.iter().for_each(Stream::close);
-        for exporter in &threads.exporters {
-            exporter.orders.stop();
-            exporter.waker.wake();
-        }
         let deadline = start.plus(timeout.saturating_sub(timeout / SYNCER_SHARE));
-        threads
-            .exporters
-            .retain_mut(|exporter| !exporter.join(&*self.clock, deadline));
+        threads.stop_exporters(&*self.clock, deadline);
         for syncer in &threads.syncers {
             syncer.orders.close();
             syncer.waker.wake();

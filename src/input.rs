@@ -170,7 +170,8 @@ pub fn start(
         let thread = std::thread::Builder::new()
             .name(format!("forebay-{kind}"))
             .spawn(body);
-        thread.map_err(|error| Error::io("start input", error))?;
+        let thread = thread.map_err(|error| Error::io("start input", error))?;
+        let _ = progress.thread.set(thread.thread().clone());
         running.push(Running {
             progress,
             name: kind,

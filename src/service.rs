@@ -34,6 +34,7 @@ mod notify;
 mod outside;
 #[cfg(feature = "http")]
 mod page;
+pub mod presence;
 #[cfg(feature = "http")]
 pub mod view;
 
@@ -56,15 +57,12 @@ pub struct Supervisor {
     due: Mono,
     status: String,
     #[cfg(feature = "http")]
-    outside: Option<Outside>,
+    outside: Outside,
 }
 
 impl Supervisor {
     /// One that says what `config` and `around` ask for. Whoever asks by HTTP is answered from now on.
     pub fn new(config: &Config, around: &dyn Surroundings) -> Result<Self> {
-        let intervals = config.streams.iter();
-        let intervals = intervals.map(|stream| stream.buffer.fsync_interval);
-        let interval = intervals.max().unwrap_or_default();
         let notifier = Notifier::new(around);
         Ok(Self {
             due: if notifier.is_there() {
@@ -73,7 +71,7 @@ impl Supervisor {
                 Mono::NEVER
             },
             notifier,
-            alive: Alive::new(config.service().stalled, interval),
+            alive: alive(config),
             clock: System::new(),
             status: String::new(),
             #[cfg(feature = "http")]
@@ -83,26 +81,37 @@ impl Supervisor {
 
     /// The streams are open and what was stored is recovered: appends are taken from now on.
     pub fn ready(&mut self, config: &Config, engine: &Engine) -> Result<()> {
+        self.alive = alive(config);
         #[cfg(feature = "http")]
-        if let Some(outside) = &self.outside {
-            outside.open(config, engine);
-        }
-        #[cfg(not(feature = "http"))]
-        let _ = config;
+        let view = self.outside.view();
         #[cfg(feature = "http")]
-        let view = self.outside.as_ref().map(Outside::view);
+        view.open(config, engine);
         engine.forward_events(move |event| {
             let text = events::tell(event);
             #[cfg(feature = "http")]
-            if let Some(view) = &view {
-                view.happened(System::new().wall_ms(), text);
-            }
+            view.happened(System::new().wall_ms(), text);
             #[cfg(not(feature = "http"))]
             drop(text);
         })?;
         self.status = status(engine);
         self.notifier
             .send(&format!("READY=1\nSTATUS={}", self.status));
+        Ok(())
+    }
+
+    /// The engine is about to be closed, and another one to be opened as `config` asks for. After an error
+    /// nothing has changed.
+    pub fn reloading(&mut self, config: &Config) -> Result<()> {
+        #[cfg(feature = "http")]
+        self.outside.change(config)?;
+        #[cfg(feature = "http")]
+        self.outside.view().reopens();
+        #[cfg(not(feature = "http"))]
+        let _ = config;
+        let micros = self.clock.mono().0 / 1000;
+        self.notifier.send(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reloading"
+        ));
         Ok(())
     }
 
@@ -122,9 +131,10 @@ impl Supervisor {
     /// Does what is due for those who look from outside; returns when something is due again.
     #[cfg(feature = "http")]
     fn show(&mut self, engine: &Engine, now: Mono) -> Mono {
-        let Some(outside) = &mut self.outside else {
+        let outside = &mut self.outside;
+        if !outside.is_wanted() {
             return Mono::NEVER;
-        };
+        }
         if outside.wants_look(now) {
             outside.looked(self.alive.look(engine, now), now);
         }
@@ -157,9 +167,7 @@ impl Supervisor {
             "STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}\nSTATUS=stopping"
         ));
         #[cfg(feature = "http")]
-        if let Some(outside) = &mut self.outside {
-            outside.stop();
-        }
+        self.outside.view().stop();
     }
 
     /// It could not be opened.
@@ -167,6 +175,16 @@ impl Supervisor {
         self.notifier
             .send(&format!("STATUS={}\n", text.replace('\n', " ")));
     }
+}
+
+/// Watches over the threads of an engine as `config` asks for.
+fn alive(config: &Config) -> Alive {
+    let intervals = config.streams.iter();
+    let intervals = intervals.map(|stream| stream.buffer.fsync_interval);
+    Alive::new(
+        config.service().stalled,
+        intervals.max().unwrap_or_default(),
+    )
 }
 
 /// What the streams do, in a line.

@@ -23,7 +23,7 @@ mod faults;
 mod memory;
 mod ram;
 mod real;
-#[cfg(feature = "http")]
+#[cfg(feature = "cli")]
 mod socket;
 mod surroundings;
 
@@ -33,11 +33,15 @@ pub use faults::{MARK, at_risk, note_fault};
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
+#[cfg(feature = "cli")]
+pub use socket::replace_text;
 #[cfg(feature = "http")]
-pub use socket::{forget_socket, listen_at, replace_text};
+pub use socket::{forget_socket, listen_at};
 pub use surroundings::{
     Medium, Surroundings, default_run_dir, is_journal, memory_available, memory_limit, read_private,
 };
+#[cfg(feature = "cli")]
+pub use surroundings::{hang_up, started};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

@@ -130,7 +130,7 @@ fn bash_offers_verbs_options_values_and_files() {
     let offers = |words: &[&str], wanted: &[&str]| {
         assert_eq!(offered(words, scratch.path()), wanted, "{words:?}");
     };
-    offers(&["forebay", "re"], &["read", "repair"]);
+    offers(&["forebay", "re"], &["reload", "read", "repair"]);
     offers(&["forebay", "--v"], &["--version"]);
     offers(
         &["forebay", "read", "--f"],

@@ -27,5 +27,7 @@ mod process;
 #[cfg(feature = "http")]
 #[path = "service/prometheus.rs"]
 mod prometheus;
+#[path = "service/reload.rs"]
+mod reload;
 #[path = "service/said.rs"]
 mod said;

@@ -3,17 +3,18 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Argument, Arguments, Done, Failure, config, logger, place, required};
+use super::{Argument, Arguments, Done, Failure, config, logger, place, required, text};
 use crate::clock::{Clock, Mono, System};
 use crate::config::Config;
 use crate::counters::{SinkState, SinkStats};
 use crate::engine::Engine;
-use crate::error::{Code, Error};
-use crate::input::{self, InputConfig, Running};
+use crate::error::Error;
+use crate::input::Running;
 use crate::service::Supervisor;
+use crate::service::presence::Presence;
 use crate::storage::{Real, watch_faults};
 
 pub const HELP: &str = "\
@@ -28,6 +29,9 @@ ends it at once.
                        after a signal half of service.shutdownMs, and no longer than a link is up)
   --deadline SECONDS   then end after so long in any case (default: what is left of service.shutdownMs)
 
+SIGHUP, and forebay reload, make it read CONFIG again: what is wrong with it is said, and nothing changes; else it
+serves the streams, sinks and inputs of the new one from then on, without an end of the process.
+
 A service manager that names a socket in NOTIFY_SOCKET is told when what was stored is recovered, what the streams do,
 and that it ends; a watchdog that it sets is fed while every thread makes progress or has nothing to do.
 
@@ -36,14 +40,17 @@ example: journalctl -f -o cat | forebay run forebay.json
 
 /// How long sinks may deliver after the inputs have ended.
 const INPUT_DRAIN: Duration = Duration::from_secs(30);
-/// How long inputs may still answer for what they have taken.
-const INPUT_END: Duration = Duration::from_secs(1);
 /// How often the sinks are looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
+
+mod serving;
+
+use serving::Serving;
 
 /// Something that the main thread waits for.
 enum Event {
     Signal,
+    Reload,
     InputEnded,
 }
 
@@ -60,43 +67,44 @@ pub fn main(mut arguments: Arguments) -> Done {
             argument => place(&mut [&mut path], argument)?,
         }
     }
-    let config = config(&required(path, "CONFIG")?)?;
-    let service = config.service();
-    logger::configure(service.log);
-    let shutdown = service.shutdown;
+    let path = required(path, "CONFIG")?;
+    let config = config(&path)?;
+    logger::configure(config.service().log);
     let mut supervisor = Supervisor::new(&config, &Real)?;
-    let inputs = config.inputs(InputConfig::read)?;
-    for (stream, _) in &inputs {
-        if !config.has_stream(stream) {
-            let text = format!("inputs: no stream is named \"{stream}\"");
-            return Err(Error::text(Code::Config, "", text).into());
-        }
-    }
+    serving::inputs(&config)?;
     let (events, received) = channel();
     watch_signals(events.clone())?;
     watch_faults().map_err(|error| Error::io("watch signals", error))?;
-    let opened = Engine::open(&config);
-    let engine = opened.inspect_err(|error| supervisor.failed(&error.to_string()))?;
-    let has_inputs = !inputs.is_empty();
-    let ended = move || {
-        let _ = events.send(Event::InputEnded);
-    };
-    let running = input::start(&engine, inputs, &ended)?;
-    log::info!("serving {} streams", engine.stream_names().len());
-    supervisor.ready(&config, &engine)?;
+    let started = Serving::start(config, &events);
+    let mut serving = started.inspect_err(|failure| supervisor.failed(&text(failure)))?;
+    supervisor.ready(&serving.config, &serving.engine)?;
+    let run_dir = serving.config.run_dir();
+    let mut presence = run_dir.map(|dir| Presence::new(&dir, &path));
 
     let clock = System::new();
     let is_signal = loop {
-        match received.recv_timeout(supervisor.turn(&engine)) {
+        match received.recv_timeout(supervisor.turn(&serving.engine)) {
             Ok(Event::Signal) => {
                 log::info!("stopping: a signal came");
                 break true;
             }
+            Ok(Event::Reload) => {
+                let refused;
+                (serving, refused) = serving.reload(&path, &mut supervisor, &events)?;
+                match refused.as_str() {
+                    "" => log::info!("reloaded"),
+                    why => log::error!("reload: nothing has changed: {why}"),
+                }
+                if let Some(presence) = &mut presence {
+                    presence.reloaded(&refused);
+                }
+            }
             Ok(Event::InputEnded) => {
-                if engine.is_poisoned() {
+                if serving.engine.is_poisoned() {
                     break true;
                 }
-                if has_inputs && running.iter().all(|input| input.progress.has_ended()) {
+                let mut inputs = serving.inputs.iter();
+                if !serving.inputs.is_empty() && inputs.all(|input| input.progress.has_ended()) {
                     break false;
                 }
             }
@@ -104,12 +112,14 @@ pub fn main(mut arguments: Arguments) -> Done {
             Err(RecvTimeoutError::Disconnected) => break true,
         }
     };
-    running.iter().for_each(|input| input.progress.stop());
-    let soon = clock.mono().plus(INPUT_END);
-    let is_ending = |input: &&Running| input.ends_soon && !input.progress.has_ended();
-    while running.iter().any(|input| is_ending(&input)) && clock.mono() < soon {
-        let _ = received.recv_timeout(LOOK);
-    }
+    drop(presence);
+    serving.stop_inputs(&clock);
+    let Serving {
+        config,
+        engine,
+        inputs,
+    } = serving;
+    let shutdown = config.service().shutdown;
     let is_worth_waiting = match (drain, is_signal) {
         (None, true) => is_delivering,
         _ => has_backlog,
@@ -133,7 +143,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     let deadline = deadline.unwrap_or(shutdown.saturating_sub(spent));
     supervisor.turn(&engine);
     let done = engine.close(deadline);
-    report(&config, &engine, &running);
+    report(&config, &engine, &inputs);
     match done {
         Ok(()) if engine.is_poisoned() => Err(Failure::Found),
         Ok(()) => Ok(()),
@@ -172,15 +182,22 @@ fn is_delivering(sink: &SinkStats) -> bool {
     has_backlog(sink) && matches!(sink.state, SinkState::Ok | SinkState::Idle)
 }
 
-/// Sends an event for each signal that asks to end. A second one ends at once.
+/// Sends an event for each signal that asks to end, or to read the configuration again. A second one that
+/// asks to end does so at once.
 fn watch_signals(events: Sender<Event>) -> Done {
-    let signals = Signals::new([SIGINT, SIGTERM]);
+    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut signals = signals.map_err(|error| Error::io("watch signals", error))?;
     let body = move || {
-        for (count, signal) in signals.forever().enumerate() {
-            if count > 0 {
+        let mut is_ending = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                let _ = events.send(Event::Reload);
+                continue;
+            }
+            if is_ending {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
+            is_ending = true;
             let _ = events.send(Event::Signal);
         }
     };

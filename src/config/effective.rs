@@ -13,7 +13,6 @@ use super::{
 use crate::exporter::Ordering;
 #[cfg(any(feature = "file", feature = "stdout"))]
 use crate::sink::lines::LineFormat;
-use crate::storage::default_run_dir;
 
 #[cfg(feature = "kinesis")]
 mod kinesis;
@@ -32,7 +31,7 @@ impl Config {
     /// Like [`to_json`](Self::to_json), with items of `inputs`, each as JSON.
     pub fn to_json_with(&self, inputs: &[String]) -> String {
         let mut fields: Fields = vec![("dataDir", template(self.data_dir.display()))];
-        if let Some(path) = self.run_dir.clone().or_else(default_run_dir) {
+        if let Some(path) = self.run_dir() {
             fields.push(("runDir", template(path.display())));
         }
         if let Some(path) = &self.secrets_dir {

@@ -15,7 +15,7 @@ use crate::format::StoreId;
 use crate::log::{self, Opening, Reader, RunBefore};
 use crate::segment::Io;
 use crate::sink::Sink;
-use crate::storage::{Dir, default_run_dir, ram_dir};
+use crate::storage::{Dir, ram_dir};
 use crate::syncer::{self, LetterBox, Syncer};
 use crate::watermark::Waker;
 
@@ -45,7 +45,7 @@ struct Device {
 
 /// Opens the stores of all streams and puts rings, syncers and exporters together.
 pub fn assemble(config: &Config, world: &World) -> Result<Assembly> {
-    let run_dir = config.run_dir.clone().or_else(default_run_dir);
+    let run_dir = config.run_dir();
     let mut assembly = Assembly::default();
     let mut devices: Vec<Device> = Vec::new();
     let records = config.events_stream.as_ref();

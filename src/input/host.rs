@@ -56,10 +56,6 @@ impl Input for Options {
         vec![("ratePerSecond", self.rate.to_string())]
     }
 
-    fn ends_soon(&self) -> bool {
-        false
-    }
-
     fn run(&self, stream: &Stream, progress: &Progress) {
         run_with(self, stream, progress, |stream, record| {
             stream.append_record(record)
@@ -98,12 +94,12 @@ pub fn run_with(
             break;
         }
         due = due.plus(Duration::from_secs(1) * count.max(1) / options.rate);
-        let now = clock.mono();
-        if due > now {
+        let mut now = clock.mono();
+        // If it cannot keep up, what was missed is not made up for.
+        due = due.max(now);
+        while due > now && !progress.is_stopping() {
             park(Some(due.since(now)));
-        } else {
-            // It cannot keep up; what was missed is not made up for.
-            due = now;
+            now = clock.mono();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What an input has done, by reason, and the order to stop.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
 
 #[cfg(feature = "input-feed")]
 use super::system::Wake;
@@ -30,7 +32,9 @@ pub struct Progress {
     pub repeated: AtomicU64,
     /// How often the input began again after a failure.
     pub restarts: AtomicU64,
-    /// Woken by the order to stop.
+    /// Its thread, which the order to stop wakes.
+    pub(super) thread: OnceLock<Thread>,
+    /// Woken by the order to stop, too.
     #[cfg(feature = "input-feed")]
     pub(super) wake: Wake,
 }
@@ -39,6 +43,9 @@ impl Progress {
     /// Tells the input to end after the record at hand.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
         #[cfg(feature = "input-feed")]
         self.wake.wake();
     }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::view::{Phase, View};
+use super::view::{Now, Phase, View};
 use crate::counters::{SinkState, SinkStats, Stats};
 
 /// From this share of the budget on there is no room left, in percent.
@@ -45,17 +45,17 @@ pub struct Verdict {
     pub reasons: Vec<(State, String)>,
 }
 
-/// How well an engine is now, given the numbers of its streams.
-pub fn verdict(view: &View, stats: &[Stats]) -> Verdict {
+/// How well an engine is now.
+pub fn verdict(view: &View, now: &Now) -> Verdict {
     let mut reasons = Vec::new();
     if let Some(stuck) = view.stuck() {
         reasons.push((State::Unhealthy, stuck));
     }
-    for (watched, stats) in view.streams().iter().zip(stats) {
+    for (watched, stats) in now.each() {
         let name = watched.stream.name();
         let fill = fill_percent(stats, watched.budget);
         for sink in &stats.sinks {
-            if let Some((state, text)) = of_sink(sink, fill, view.limit) {
+            if let Some((state, text)) = of_sink(sink, fill, now.limit) {
                 reasons.push((state, format!("{name}: sink {}: {text}", sink.name)));
             }
         }

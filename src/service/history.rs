@@ -112,6 +112,18 @@ impl History {
         }
     }
 
+    /// The streams were those of `before`, and are those of `after` now.
+    pub fn reorder(&mut self, before: &[String], after: &[String]) {
+        let mut rows = std::mem::take(&mut self.streams);
+        rows.resize_with(before.len(), Row::default);
+        let mut known: Vec<_> = before.iter().zip(rows).collect();
+        let take = |name| {
+            let found = known.iter().position(|(known, _)| *known == name);
+            found.map_or_else(Row::default, |at| known.swap_remove(at).1)
+        };
+        self.streams = after.iter().map(take).collect();
+    }
+
     /// The samples of a stream, the oldest first.
     pub fn samples(&self, stream: usize) -> Vec<Sample> {
         let row = self.streams.get(stream);
@@ -163,6 +175,29 @@ mod tests {
         history.look(&[stats(300, 200)], at(22));
         assert!((history.rates(0).taken - 25.0).abs() < 0.01);
         assert!((history.rates(0).delivered - 75.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_stream_keeps_its_samples_where_others_come_and_go() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let mut history = History::default();
+        history.reorder(&[], &names(&["a", "b"]));
+        for n in 0..3 {
+            history.look(&[stats(n, 0), stats(n * 150, 0)], Mono(n * 15_000_000_000));
+        }
+        let of_b = history.samples(1);
+        assert_eq!(
+            of_b.iter().map(|sample| sample.taken).collect::<Vec<_>>(),
+            [10, 10]
+        );
+        history.reorder(&names(&["a", "b"]), &names(&["c", "b", "d"]));
+        assert_eq!(history.samples(1), of_b);
+        assert_eq!((history.samples(0), history.samples(2)), (vec![], vec![]));
     }
 
     #[test]

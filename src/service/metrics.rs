@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::health::{State, verdict};
-use super::view::{Phase, View};
+use super::view::{Now, Phase, View};
 use crate::counters::{SinkState, SinkStats, Stats};
 
 /// The type that HTTP says it has.
@@ -29,22 +29,22 @@ const GAUGES: [&str; 11] = [
 
 /// All numbers of all streams.
 pub fn text(view: &View) -> String {
-    let stats = view.stats();
-    let names: Vec<String> = view
-        .streams()
-        .iter()
+    let now = view.now();
+    let stats = &now.stats;
+    let names = now.streams.iter();
+    let names: Vec<String> = names
         .map(|watched| format!("stream={}", label(watched.stream.name())))
         .collect();
     let mut text = String::new();
-    process(view, &stats, &mut text);
+    process(view, &now, &mut text);
     for (index, (json, help)) in Stats::meanings().enumerate() {
-        let values = names.iter().zip(&stats).map(|(labels, stats)| {
+        let values = names.iter().zip(stats).map(|(labels, stats)| {
             let value = stats.numbers().nth(index).map_or(0, |(_, value)| value);
             (labels.clone(), value)
         });
         family("stream", json, help, values, &mut text);
     }
-    let budgets = view.streams().iter().map(|watched| watched.budget);
+    let budgets = now.streams.iter().map(|watched| watched.budget);
     let budgets = names.iter().cloned().zip(budgets);
     family(
         "stream",
@@ -55,7 +55,7 @@ pub fn text(view: &View) -> String {
     );
     let sinks: Vec<(String, &SinkStats)> = names
         .iter()
-        .zip(&stats)
+        .zip(stats)
         .flat_map(|(stream, stats)| {
             let sinks = stats.sinks.iter();
             sinks.map(move |sink| (format!("{stream},sink={}", label(&sink.name)), sink))
@@ -89,7 +89,7 @@ pub fn text(view: &View) -> String {
 }
 
 /// What is true of the process as a whole.
-fn process(view: &View, stats: &[Stats], text: &mut String) {
+fn process(view: &View, now: &Now, text: &mut String) {
     let version = format!("version={}", label(env!("CARGO_PKG_VERSION")));
     plain(
         "forebay_build_info",
@@ -106,7 +106,7 @@ fn process(view: &View, stats: &[Stats], text: &mut String) {
         is_ready,
         text,
     );
-    let state = verdict(view, stats).state;
+    let state = verdict(view, now).state;
     let states = [State::Ok, State::Degraded, State::Unhealthy];
     let states = states.map(|one| {
         let labels = format!("state=\"{}\"", one.name());

@@ -16,8 +16,7 @@ use super::view::View;
 use super::{metrics, page};
 use crate::clock::Mono;
 use crate::config::json::quoted;
-use crate::config::{Config, Metrics};
-use crate::engine::Engine;
+use crate::config::{Config, Http, Metrics};
 use crate::error::Result;
 use crate::storage::replace_text;
 
@@ -28,48 +27,55 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 pub struct Outside {
     view: Arc<View>,
     /// Answers until it is dropped.
-    _server: Option<Stop>,
+    server: Option<(Http, Stop)>,
     file: Option<(Metrics, Mono)>,
     /// The last look.
     looked: Option<Mono>,
 }
 
 impl Outside {
-    /// Begins to answer, before the engine is open. [`None`]: nobody is to be answered.
-    pub fn start(config: &Config) -> Result<Option<Self>> {
-        let service = config.service();
-        if service.http.is_none() && service.metrics.is_none() {
-            return Ok(None);
-        }
-        let view = Arc::new(View::new(service.stalled));
-        let server = service.http.as_ref().map(|options| {
-            let view = Arc::clone(&view);
-            let handler = Box::new(move |path: &str| answer(&view, path));
-            let server = http::start(&options.listen, options.token.clone(), handler)?;
-            log::info!("status at {}", server.address);
-            Ok(server)
-        });
-        Ok(Some(Self {
-            view,
-            _server: server.transpose()?,
-            file: service.metrics.clone().map(|file| (file, Mono(0))),
+    /// Begins to answer, before the engine is open, where that is asked for.
+    pub fn start(config: &Config) -> Result<Self> {
+        let mut this = Self {
+            view: Arc::default(),
+            server: None,
+            file: None,
             looked: None,
-        }))
+        };
+        this.change(config)?;
+        Ok(this)
     }
 
-    /// The engine is open.
-    pub fn open(&self, config: &Config, engine: &Engine) {
-        self.view.open(config, engine);
+    /// Answers as `config` asks for, from now on. After an error it goes on as before.
+    pub fn change(&mut self, config: &Config) -> Result<()> {
+        let service = config.service();
+        if service.http.as_ref() != self.server.as_ref().map(|(options, _)| options) {
+            let before = self.server.take().map(|(options, _)| options);
+            self.server = match serve(service.http.as_ref(), &self.view) {
+                Ok(server) => server,
+                Err(error) => {
+                    let again = serve(before.as_ref(), &self.view);
+                    self.server = again
+                        .inspect_err(|error| log::error!("{error}"))
+                        .unwrap_or(None);
+                    return Err(error);
+                }
+            };
+        }
+        if service.metrics.as_ref() != self.file.as_ref().map(|(options, _)| options) {
+            self.file = service.metrics.clone().map(|file| (file, Mono(0)));
+        }
+        Ok(())
+    }
+
+    /// Whether anybody is to be answered.
+    pub fn is_wanted(&self) -> bool {
+        self.server.is_some() || self.file.is_some()
     }
 
     /// What is shown.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view)
-    }
-
-    /// The engine takes no more.
-    pub fn stop(&mut self) {
-        self.view.stop();
     }
 
     /// When something is due again.
@@ -103,6 +109,18 @@ impl Outside {
     }
 }
 
+/// Answers from now on, if that is asked for.
+fn serve(options: Option<&Http>, view: &Arc<View>) -> Result<Option<(Http, Stop)>> {
+    let Some(options) = options else {
+        return Ok(None);
+    };
+    let view = Arc::clone(view);
+    let handler = Box::new(move |path: &str| answer(&view, path));
+    let server = http::start(&options.listen, options.token.clone(), handler)?;
+    log::info!("status at {}", server.address);
+    Ok(Some((options.clone(), server)))
+}
+
 /// What is answered to a path.
 fn answer(view: &View, path: &str) -> Answer {
     let answer = |status, kind, body| Answer { status, kind, body };
@@ -111,7 +129,7 @@ fn answer(view: &View, path: &str) -> Answer {
         "/" => answer(200, page::KIND, page::document(view)),
         "/main" => answer(200, page::KIND, page::inner(view)),
         "/health" => {
-            let verdict = verdict(view, &view.stats());
+            let verdict = verdict(view, &view.now());
             let reasons = verdict.reasons.iter().map(|(_, text)| quoted(text));
             let body = format!(
                 "{{\"health\":{},\"reasons\":[{}]}}\n",

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use super::health::{State, fill_percent, verdict};
 use super::history::{Rates, SAMPLE_EVERY, Sample};
-use super::view::{Phase, View, Watched};
+use super::view::{Now, Phase, View, Watched};
 use crate::counters::{Health, SinkStats, Stats};
 use crate::format::Loss;
 
@@ -35,10 +35,10 @@ pub fn document(view: &View) -> String {
 
 /// What changes of it.
 pub fn inner(view: &View) -> String {
-    let stats = view.stats();
+    let now = view.now();
     let mut text = String::new();
-    head(view, &stats, &mut text);
-    for (index, (watched, stats)) in view.streams().iter().zip(&stats).enumerate() {
+    head(view, &now, &mut text);
+    for (index, (watched, stats)) in now.each().enumerate() {
         let (samples, rates) = view.history(index);
         stream(watched, stats, &samples, rates, &mut text);
     }
@@ -58,8 +58,8 @@ pub fn inner(view: &View) -> String {
     text
 }
 
-fn head(view: &View, stats: &[Stats], text: &mut String) {
-    let verdict = verdict(view, stats);
+fn head(view: &View, now: &Now, text: &mut String) {
+    let verdict = verdict(view, now);
     let state = verdict.state.name();
     let phase = match view.phase() {
         Phase::Opening => "recovering what is stored",
@@ -70,7 +70,7 @@ fn head(view: &View, stats: &[Stats], text: &mut String) {
         text,
         "<header><h1>forebay</h1><span class=\"badge {state}\">{state}</span>\
          <span class=\"soft\">{phase} · {} streams · version {}</span></header>",
-        stats.len(),
+        now.stats.len(),
         env!("CARGO_PKG_VERSION")
     );
     if !verdict.reasons.is_empty() {

@@ -1,11 +1,10 @@
 //! What is to be seen of an engine: its streams' numbers, and whether it works.
 //!
 //! **Threads.** The main thread writes; whoever answers reads. Numbers come from the streams' boards, without
-//! a lock. The lock around the rest is held for moments.
+//! a lock. The locks around the rest are held for moments.
 
 use std::collections::VecDeque;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::history::{History, Rates, Sample};
@@ -20,10 +19,6 @@ const EVENTS_KEPT: usize = 20;
 
 /// See the module's description.
 pub struct View {
-    /// So long nothing may move while records wait.
-    pub limit: Duration,
-    streams: OnceLock<Vec<Watched>>,
-    is_stopping: AtomicBool,
     state: Mutex<State>,
     history: Mutex<History>,
     /// When, by the time of day, and what.
@@ -43,10 +38,30 @@ pub struct Watched {
 }
 
 /// What changes seldom.
-#[derive(Default)]
 struct State {
+    phase: Phase,
+    /// So long nothing may move while records wait.
+    limit: Duration,
+    streams: Arc<[Watched]>,
     /// What is wrong with a thread.
     stuck: Option<String>,
+}
+
+/// All streams and their numbers at one instant.
+pub struct Now {
+    /// So long nothing may move while records wait.
+    pub limit: Duration,
+    /// The streams, in the order of the configuration; none while they are being opened for the first time.
+    pub streams: Arc<[Watched]>,
+    /// Their numbers, in the same order.
+    pub stats: Vec<Stats>,
+}
+
+impl Now {
+    /// Each stream with its numbers.
+    pub fn each(&self) -> impl Iterator<Item = (&Watched, &Stats)> {
+        self.streams.iter().zip(&self.stats)
+    }
 }
 
 /// How far the process is.
@@ -60,20 +75,25 @@ pub enum Phase {
     Stopping,
 }
 
-impl View {
-    /// One of an engine that is not open yet.
-    pub fn new(limit: Duration) -> Self {
+/// Of an engine that is not open yet.
+impl Default for View {
+    fn default() -> Self {
         Self {
-            limit,
-            streams: OnceLock::new(),
-            is_stopping: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                phase: Phase::Opening,
+                limit: Duration::MAX,
+                streams: Arc::new([]),
+                stuck: None,
+            }),
             history: Mutex::default(),
             events: Mutex::default(),
         }
     }
+}
 
-    /// The engine is open.
+impl View {
+    /// The engine is open, for the first time or again. What is known of a stream that was there before is
+    /// kept.
     pub fn open(&self, config: &Config, engine: &Engine) {
         let streams = config.streams.iter().filter_map(|options| {
             let buffer = &options.buffer;
@@ -84,12 +104,28 @@ impl View {
                 is_memory: buffer.medium == crate::config::Medium::Memory,
             })
         });
-        let _ = self.streams.set(streams.collect());
+        let streams: Arc<[Watched]> = streams.collect();
+        let names = |streams: &[Watched]| -> Vec<String> {
+            let names = streams.iter().map(|watched| watched.stream.name());
+            names.map(str::to_owned).collect()
+        };
+        let mut state = self.state.lock();
+        let (before, after) = (names(&state.streams), names(&streams));
+        self.history.lock().reorder(&before, &after);
+        state.phase = Phase::Serving;
+        state.limit = config.service().stalled;
+        state.streams = streams;
+        state.stuck = None;
+    }
+
+    /// The engine is about to be opened again.
+    pub fn reopens(&self) {
+        self.state.lock().phase = Phase::Opening;
     }
 
     /// The engine takes no more.
     pub fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+        self.state.lock().phase = Phase::Stopping;
     }
 
     /// Remembers whether a thread is stuck.
@@ -103,9 +139,9 @@ impl View {
     }
 
     /// Remembers how the streams are now.
-    pub fn look(&self, now: Mono) {
-        let stats = self.stats();
-        self.history.lock().look(&stats, now);
+    pub fn look(&self, at: Mono) {
+        let now = self.now();
+        self.history.lock().look(&now.stats, at);
     }
 
     /// How a stream was, the oldest first, and what came and went between the last two looks.
@@ -130,21 +166,19 @@ impl View {
 
     /// How far the process is.
     pub fn phase(&self) -> Phase {
-        match (self.is_stopping.load(Ordering::Relaxed), self.streams.get()) {
-            (true, _) => Phase::Stopping,
-            (false, None) => Phase::Opening,
-            (false, Some(_)) => Phase::Serving,
+        self.state.lock().phase
+    }
+
+    /// The streams and their numbers.
+    pub fn now(&self) -> Now {
+        let state = self.state.lock();
+        let (limit, streams) = (state.limit, Arc::clone(&state.streams));
+        drop(state);
+        let stats = streams.iter().map(|watched| watched.stream.stats());
+        Now {
+            limit,
+            stats: stats.collect(),
+            streams,
         }
-    }
-
-    /// The streams, in the order of the configuration; none while they are being opened.
-    pub fn streams(&self) -> &[Watched] {
-        self.streams.get().map_or(&[], Vec::as_slice)
-    }
-
-    /// Their numbers, in the same order.
-    pub fn stats(&self) -> Vec<Stats> {
-        let streams = self.streams().iter();
-        streams.map(|watched| watched.stream.stats()).collect()
     }
 }

@@ -4,12 +4,16 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
+#[cfg(feature = "http")]
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+#[cfg(feature = "http")]
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Listens on a Unix socket that only its owner may connect to. A socket that nobody listens on any more is
 /// replaced; one that somebody listens on, and anything else of that name, is an error.
+#[cfg(feature = "http")]
 pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -28,6 +32,7 @@ pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Removes a socket.
+#[cfg(feature = "http")]
 pub fn forget_socket(path: &Path) {
     let _ = fs::remove_file(path);
 }

@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+#[cfg(feature = "cli")]
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Real;
 
@@ -41,6 +43,25 @@ pub fn default_run_dir() -> Option<PathBuf> {
     }
     let user = Real.variable("XDG_RUNTIME_DIR");
     user.map(|path| PathBuf::from(path).join("forebay"))
+}
+
+/// The instant at which a process was started, in the kernel's ticks since the boot. [`None`]: there is none
+/// of that number.
+#[cfg(feature = "cli")]
+pub fn started(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program may hold anything.
+    let (_, rest) = text.rsplit_once(") ")?;
+    // The 22nd field, as `proc(5)` counts them; this begins at the third.
+    rest.split(' ').nth(19)?.parse().ok()
+}
+
+/// Sends SIGHUP to a process.
+#[cfg(feature = "cli")]
+pub fn hang_up(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+    Ok(kill_process(pid, Signal::HUP)?)
 }
 
 /// Reads a whole regular file of at most `size_max` bytes that has no permission beyond `mode_max`.

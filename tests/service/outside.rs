@@ -64,7 +64,7 @@ pub const ANY_PORT: &str = r#"{"http": {"listen": "127.0.0.1:0"}, "stalledSecs":
 pub fn address(running: &Running) -> String {
     running.wait_for("status at http://");
     let err = running.err();
-    let behind = err.split("status at http://").nth(1).unwrap();
+    let behind = err.split("status at http://").last().unwrap();
     behind.split('/').next().unwrap().to_owned()
 }
 

@@ -5,6 +5,7 @@ complete -c forebay -n __fish_use_subcommand -l version -d 'the version'
 complete -c forebay -n __fish_use_subcommand -a run -d 'serve the streams of a configuration until SIGTERM or SIGINT'
 complete -c forebay -n __fish_use_subcommand -a check -d 'say whether a configuration is right, and what it would take'
 complete -c forebay -n __fish_use_subcommand -a config -d 'print the configuration in force: defaults and templates filled in, secrets hidden'
+complete -c forebay -n __fish_use_subcommand -a reload -d 'let the process that serves a configuration read it again'
 complete -c forebay -n __fish_use_subcommand -a stats -d 'the numbers of streams, live or stopped'
 complete -c forebay -n __fish_use_subcommand -a append -d 'store records from standard input'
 complete -c forebay -n __fish_use_subcommand -a read -d 'print the records of a store'
@@ -20,6 +21,8 @@ complete -c forebay -n '__fish_seen_subcommand_from run' -l deadline -x -d 'then
 complete -c forebay -n '__fish_seen_subcommand_from run' -F
 complete -c forebay -n '__fish_seen_subcommand_from check' -F
 complete -c forebay -n '__fish_seen_subcommand_from config' -F
+complete -c forebay -n '__fish_seen_subcommand_from reload' -l timeout -x -d 'wait so long for the answer (default 60)'
+complete -c forebay -n '__fish_seen_subcommand_from reload' -F
 complete -c forebay -n '__fish_seen_subcommand_from stats' -l json -d 'one JSON object a line, for programs'
 complete -c forebay -n '__fish_seen_subcommand_from stats' -F
 complete -c forebay -n '__fish_seen_subcommand_from append' -l key -x -d 'the key of records whose line has none'

@@ -16,7 +16,7 @@ const PORT: u16 = 9464;
 const TOKEN_LEN_MIN: usize = 16;
 
 /// What is answered by HTTP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Where to listen.
     pub listen: Listen,
@@ -34,7 +34,7 @@ pub enum Listen {
 }
 
 /// A file that has the numbers as text for Prometheus.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// Where it lies.
     pub path: PathBuf,
