@@ -117,6 +117,8 @@ fn go_all_the_way(ring: &str) {
     }
     stream.flush(LIMIT).unwrap();
     wait_until("delivery", || stream.stats().backlog == 0);
+    // What is delivered goes with a checkpoint, and the names of its files allocate.
+    wait_until("deletion", || rolls(&stream) == 1);
 
     let (all_before, here_before) = (all(), here());
     let before = stream.stats();

@@ -131,7 +131,8 @@ pub(in crate::log) fn decide(
     let bases = files.segments.iter().map(|stored| stored.segment.base);
     let lives = files.segments.iter().map(|stored| stored.segment.life);
     let of = |rule, value| if holds(rule) { value } else { 0 };
-    let mark = of(Rule::EvidenceOfCheckpoint, last.mark)
+    // No record is kept from an offset that was not handed out.
+    let mark = of(Rule::EvidenceOfCheckpoint, last.mark.max(last.head))
         .max(of(Rule::EvidenceOfBases, bases.max().unwrap_or(0)));
     let life = of(Rule::LifeAboveCheckpoint, last.life)
         .max(of(Rule::LifeAboveHeaders, lives.max().unwrap_or(0)))
@@ -140,7 +141,7 @@ pub(in crate::log) fn decide(
     if files.is_clean {
         let is_it = |stored: &&StoredSegment| {
             (stored.segment.number == last.segment || !holds(Rule::CleanNamesSegment))
-                && last.page <= stored.segment.pages
+                && (HEADER_COPIES..=stored.segment.pages).contains(&last.page)
         };
         let resume = active.filter(is_it).map(|_| last.page);
         (report.evidence, report.end) = (last.mark, last.mark);
