@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{NO_SINK, Running, SMALL, Setup, number, wait_until};
+use crate::process::{NO_SINK, Running, Setup, number, wait_until};
 
 /// No test waits longer for a socket.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,9 +34,12 @@ pub fn with_input(setup: &Setup, kind: &str, more: &str) {
     std::fs::write(&setup.config, text).unwrap();
 }
 
+/// Fields of `buffer`: small segments, and room for whatever a fast machine sends in a test.
+const ROOM: &str = r#", "segmentBytes": 1048576, "maxDiskBytes": 1073741824"#;
+
 /// One that stores what one input takes.
 pub fn storing(name: &str, kind: &str, more: &str) -> Setup {
-    let setup = Setup::new(&format!("{name}-{kind}"), NO_SINK, SMALL, "");
+    let setup = Setup::new(&format!("{name}-{kind}"), NO_SINK, ROOM, "");
     with_input(&setup, kind, more);
     setup
 }
