@@ -11,12 +11,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{LIMIT, Scratch, wait_until};
 use forebay::clock::System;
@@ -93,10 +94,14 @@ impl Place {
             command.uid(NOBODY).gid(NOBODY);
         }
         let command = command.current_dir(&self.scratch.0).stdin(Stdio::piped());
-        let started = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What another test starts while the copy is made holds it open for a moment.
+        let busy = |error: &std::io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+        let mut started = command.spawn();
+        while started.as_ref().is_err_and(busy) {
+            std::thread::sleep(Duration::from_millis(5));
+            started = command.spawn();
+        }
         let mut child = match started {
             Ok(child) => child,
             Err(error) if is_root() => {
@@ -402,7 +407,7 @@ fn a_medium_that_is_full_to_the_last_block_is_survived() {
             let (mut taken, payload) = (0, [7u8; 1000]);
             for n in 0..count {
                 taken += u64::from(stream.append(b"pump-7", n, &payload).is_ok());
-                std::thread::park_timeout(std::time::Duration::from_micros(50));
+                std::thread::park_timeout(Duration::from_micros(50));
             }
             taken
         };
@@ -460,7 +465,7 @@ fn append_numbered(stream: &Stream, numbers: std::ops::Range<u64>, kept: &mut BT
         if let Ok(offset) = stream.append(b"pump-7", n, &payload) {
             kept.insert(offset, n);
         }
-        std::thread::park_timeout(std::time::Duration::from_micros(20));
+        std::thread::park_timeout(Duration::from_micros(20));
     }
 }
 
