@@ -1,16 +1,17 @@
 //! How fast a backlog goes to Kinesis: records a second, and seconds of CPU for a million records, from a
-//! store by a server in a process of its own; beside it, to the same server in the same run, boto3's
-//! `put_records`, and the floor: the same request, signed once, written to a socket again and again.
+//! store to a server in a process of its own; beside it, to the same server in the same run, the AWS SDK for
+//! Rust, boto3's `put_records`, and the floor: the same request, signed once, written to a socket again and again.
 //!
-//! The store's reading is in ours, and in neither of the others. Counts first. `kinesis [RECORDS]`. What is
-//! not installed says `LEFT OUT`.
+//! The store's reading is in ours, and in none of the others. In turn, `ROUNDS` (3) times; then the medians.
+//! `kinesis [RECORDS]`. The SDK is a program of its own (`benches/aws-sdk`), which `PEERS=1` builds first. What is
+//! not there says `LEFT OUT`.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 #![allow(clippy::cast_precision_loss)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,21 +21,54 @@ const LEN: usize = 200;
 const BATCH: usize = 500;
 const SERVER: &str = "FOREBAY_BENCH_SERVER";
 
+const NUMBER: &str = "49590338271490256608559692538361571095921575989136588898";
+const SHARD: &str = "shardId-000000000000";
+
+fn json(count: usize) -> Vec<u8> {
+    let entry = format!(r#"{{"SequenceNumber":"{NUMBER}","ShardId":"{SHARD}"}}"#);
+    let entries = vec![entry; count].join(",");
+    format!(r#"{{"FailedRecordCount":0,"Records":[{entries}]}}"#).into_bytes()
+}
+
+fn cbor(count: usize) -> Vec<u8> {
+    let text = |text: &str| {
+        let len = u8::try_from(text.len()).unwrap();
+        let mut bytes = if len < 24 {
+            vec![0x60 | len]
+        } else {
+            vec![0x78, len]
+        };
+        bytes.extend(text.bytes());
+        bytes
+    };
+    let names = ["SequenceNumber", NUMBER, "ShardId", SHARD]
+        .map(text)
+        .concat();
+    let count_be = u32::try_from(count).unwrap().to_be_bytes();
+    let mut bytes = [
+        &[0xa2],
+        &text("FailedRecordCount")[..],
+        &[0],
+        &text("Records"),
+        &[0x9a],
+        &count_be,
+    ]
+    .concat();
+    (0..count).for_each(|_| bytes.extend([&[0xa2], &names[..]].concat()));
+    bytes
+}
+
 /// Answers each request for as many records as it names, without a look at its signature.
 fn serve() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap().port());
-    let entry = concat!(
-        r#"{"SequenceNumber":"49590338271490256608559692538361571095921575989136588898","#,
-        r#""ShardId":"shardId-000000000000"}"#
-    );
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || {
             stream.set_nodelay(true).unwrap();
             let mut reader = BufReader::with_capacity(1 << 20, stream);
             let mut body = Vec::new();
             loop {
-                let mut len = 0;
+                let (mut len, mut is_cbor) = (0, false);
                 loop {
                     let mut line = String::new();
                     if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -44,6 +78,8 @@ fn serve() {
                     if let Some(text) = line.strip_prefix("content-length:") {
                         len = text.trim().parse().unwrap();
                     }
+                    is_cbor |=
+                        line.starts_with("content-type:") && line.ends_with("x-amz-cbor-1.1");
                     if line.is_empty() {
                         break;
                     }
@@ -54,15 +90,14 @@ fn serve() {
                 let count = names
                     .filter(|part| part.starts_with(b"artitionKey"))
                     .count();
-                let answer = format!(
-                    r#"{{"FailedRecordCount":0,"Records":[{}]}}"#,
-                    vec![entry; count].join(",")
-                );
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n{answer}",
+                let answer = if is_cbor { cbor(count) } else { json(count) };
+                let kind = if is_cbor { "cbor" } else { "json" };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-{kind}-1.1\r\nContent-Length: {}\r\n\r\n",
                     answer.len()
                 );
-                reader.get_mut().write_all(answer.as_bytes()).unwrap();
+                let answer = [head.as_bytes(), &answer].concat();
+                reader.get_mut().write_all(&answer).unwrap();
             }
         });
     }
@@ -113,16 +148,35 @@ fn payload() -> Vec<u8> {
         .collect()
 }
 
+/// How records go: settings of the sink, those of the batch, lanes.
+type Way = (&'static str, &'static str, &'static str, u32);
+
+const PLAIN: &str = r#""maxRecords": 500"#;
+const MANY: &str = r#""maxRecords": 50000, "maxBytes": 8388608"#;
+const KPL: &str = r#", "aggregation": "kpl""#;
+const KPL_CBOR: &str = r#", "aggregation": "kpl", "encoding": "cbor""#;
+const ZSTD: &str = r#""maxRecords": 50000, "maxBytes": 8388608, "compression": "zstd""#;
+const WAYS: [Way; 7] = [
+    ("JSON, one lane", "", PLAIN, 1),
+    ("JSON, four lanes", "", PLAIN, 4),
+    ("CBOR, one lane", r#", "encoding": "cbor""#, PLAIN, 1),
+    ("KPL in JSON", KPL, MANY, 1),
+    ("KPL in CBOR", KPL_CBOR, MANY, 1),
+    ("KPL with zstd in JSON", KPL, ZSTD, 1),
+    ("KPL with zstd in CBOR", KPL_CBOR, ZSTD, 1),
+];
+
 /// Seconds by the clock and of the CPU.
-fn ours(path: &Path, port: u16, records: usize, lanes: u32) -> [f64; 2] {
+fn ours(path: &Path, port: u16, records: usize, way: &Way) -> [f64; 2] {
+    let (_, sink, batch, lanes) = *way;
     let (data, run) = (path.join("data"), path.join("run"));
     let ordering = if lanes == 1 { "stream" } else { "none" };
     let text = format!(
         r#"{{"dataDir": {data:?}, "runDir": {run:?}, "streams": [{{"name": "bench",
             "delivery": {{"ordering": "{ordering}", "maxInFlight": {lanes}}},
-            "batch": {{"maxRecords": {BATCH}, "maxLatencyMs": 0}}, "buffer": {{"maxDiskBytes": 4294967296}},
+            "batch": {{{batch}, "maxLatencyMs": 0}}, "buffer": {{"maxDiskBytes": 4294967296}},
             "sink": {{"type": "kinesis", "streamName": "bench", "region": "eu-west-1",
-                "endpointUrl": "http://127.0.0.1:{port}/",
+                "endpointUrl": "http://127.0.0.1:{port}/"{sink},
                 "maxShardRecordsPerSec": 1000000, "maxShardBytesPerSec": 1073741824,
                 "credentials": {{"type": "static", "accessKeyId": "AKID", "secretAccessKey": "secret"}}}}}}]}}"#
     );
@@ -194,16 +248,35 @@ for _ in range(records // batch):
 print(time.monotonic() - began, cpu() - before)
 "#;
 
-fn boto3(port: u16, records: usize) -> Option<[f64; 2]> {
-    let numbers = [usize::from(port), records, BATCH, LEN].map(|number| number.to_string());
-    let output = Command::new("python3")
-        .args(["-c", BOTO3])
-        .args(numbers)
-        .output()
-        .ok()?;
+/// The two numbers that a program of somebody else's prints.
+fn peer(command: &mut Command, numbers: &[usize]) -> Option<[f64; 2]> {
+    let numbers = numbers.iter().map(ToString::to_string);
+    let output = command.args(numbers).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let mut fields = text.split_whitespace().map(str::parse);
     Some([fields.next()?.ok()?, fields.next()?.ok()?])
+}
+
+/// The program with the AWS SDK, which `PEERS` builds.
+fn sdk() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let target = own.ancestors().nth(3).unwrap().join("aws-sdk");
+    if std::env::var_os("PEERS").is_some() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "-q", "--release", "--locked", "--target-dir"]);
+        build.arg(&target).arg("--manifest-path");
+        build.arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/benches/aws-sdk/Cargo.toml"
+        ));
+        assert!(build.status().unwrap().success(), "the SDK cannot be built");
+    }
+    target.join("release/aws-sdk-peer")
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn main() {
@@ -212,6 +285,8 @@ fn main() {
     }
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let records = args.next().map_or(500_000, |arg| arg.parse().unwrap());
+    let rounds = std::env::var("ROUNDS").map_or(3, |text| text.parse().unwrap());
+    let sdk = sdk();
     let server = Server::new();
     let path = std::env::temp_dir().join(format!("forebay-kinesis-{}", std::process::id()));
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -219,29 +294,54 @@ fn main() {
         "{records} records of {LEN} B and a key of 6, {BATCH} a request; load {}",
         load.trim()
     );
-    let show = |name: &str, records: usize, [wall, cpu]: [f64; 2]| {
-        let millions = records as f64 / 1e6;
-        println!(
-            "{name}: {:.0} records/s, {:.2} CPU s for a million records",
-            records as f64 / wall,
-            cpu / millions
-        );
-        cpu / millions
-    };
-    for _ in 0..3 {
-        show("floor", records, floor(server.port, records));
-        let one = show("one lane", records, ours(&path, server.port, records, 1));
-        show("four lanes", records, ours(&path, server.port, records, 4));
-        match boto3(server.port, records / 10) {
-            Some(took) => {
-                let theirs = show("boto3", records / 10, took);
-                println!(
-                    "    boto3 takes {:.1} times the CPU of one lane",
-                    theirs / one
-                );
+    let mut rows: Vec<(&str, Vec<[f64; 2]>)> = Vec::new();
+    for round in 0..rounds {
+        let mut note = |name: &'static str, records: usize, took: Option<[f64; 2]>| {
+            let Some([wall, cpu]) = took else {
+                println!("{name}: LEFT OUT, it is not there");
+                return;
+            };
+            let (speed, cost) = (records as f64 / wall, cpu / (records as f64 / 1e6));
+            println!("{round} {name}: {speed:.0} records/s, {cost:.2} CPU s for a million records");
+            match rows.iter_mut().find(|row| row.0 == name) {
+                Some(row) => row.1.push([speed, cost]),
+                None => rows.push((name, vec![[speed, cost]])),
             }
-            None => println!("boto3: LEFT OUT, it is not installed"),
+        };
+        note("floor", records, Some(floor(server.port, records)));
+        for way in &WAYS {
+            if cfg!(feature = "zstd") || way.2 != ZSTD {
+                note(way.0, records, Some(ours(&path, server.port, records, way)));
+            }
         }
+        let port = usize::from(server.port);
+        for (name, lanes) in [("AWS SDK, one lane", 1), ("AWS SDK, four lanes", 4)] {
+            let numbers = [port, records, BATCH, LEN, lanes];
+            note(name, records, peer(&mut Command::new(&sdk), &numbers));
+        }
+        let mut python = Command::new("python3");
+        let numbers = [port, records / 10, BATCH, LEN];
+        let took = peer(python.args(["-c", BOTO3]), &numbers);
+        note("boto3", records / 10, took);
     }
-    println!("aws-sdk-kinesis: LEFT OUT, it brings an async runtime");
+    let of = |row: &(&str, Vec<[f64; 2]>), at: usize| {
+        median(row.1.iter().map(|took| took[at]).collect())
+    };
+    let theirs = rows
+        .iter()
+        .filter(|row| row.0.starts_with("AWS SDK") || row.0 == "boto3");
+    let best = theirs.map(|row| of(row, 1)).min_by(f64::total_cmp);
+    println!(
+        "\n| medians of {rounds} | records/s | CPU s for a million | of the best AWS client, records a CPU second |"
+    );
+    println!("|---|---|---|---|");
+    for row in &rows {
+        let times = best.map_or("".to_owned(), |best| format!("{:.2}", best / of(row, 1)));
+        println!(
+            "| {} | {:.0} | {:.2} | {times} |",
+            row.0,
+            of(row, 0),
+            of(row, 1)
+        );
+    }
 }
