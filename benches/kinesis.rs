@@ -3,7 +3,7 @@
 //! Rust, boto3's `put_records`, and the floor: the same request, signed once, written to a socket again and again.
 //!
 //! The store's reading is in ours, and in none of the others. In turn, `ROUNDS` (3) times; then the medians.
-//! `kinesis [RECORDS]`. The SDK is a program of its own (`benches/aws-sdk`), which `PEERS=1` builds first. What is
+//! `kinesis [RECORDS]`; with `ONLY` just the rows that have this in their name. The SDK is a program of its own (`benches/aws-sdk`), which `PEERS=1` builds first. What is
 //! not there says `LEFT OUT`.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
@@ -286,6 +286,7 @@ fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let records = args.next().map_or(500_000, |arg| arg.parse().unwrap());
     let rounds = std::env::var("ROUNDS").map_or(3, |text| text.parse().unwrap());
+    let only = std::env::var("ONLY").unwrap_or_default();
     let sdk = sdk();
     let server = Server::new();
     let path = std::env::temp_dir().join(format!("forebay-kinesis-{}", std::process::id()));
@@ -296,8 +297,11 @@ fn main() {
     );
     let mut rows: Vec<(&str, Vec<[f64; 2]>)> = Vec::new();
     for round in 0..rounds {
-        let mut note = |name: &'static str, records: usize, took: Option<[f64; 2]>| {
-            let Some([wall, cpu]) = took else {
+        let mut note = |name: &'static str, records: usize, run: &dyn Fn() -> Option<[f64; 2]>| {
+            if !name.contains(&only) {
+                return;
+            }
+            let Some([wall, cpu]) = run() else {
                 println!("{name}: LEFT OUT, it is not there");
                 return;
             };
@@ -308,21 +312,23 @@ fn main() {
                 None => rows.push((name, vec![[speed, cost]])),
             }
         };
-        note("floor", records, Some(floor(server.port, records)));
+        note("floor", records, &|| Some(floor(server.port, records)));
         for way in &WAYS {
             if cfg!(feature = "zstd") || way.2 != ZSTD {
-                note(way.0, records, Some(ours(&path, server.port, records, way)));
+                note(way.0, records, &|| {
+                    Some(ours(&path, server.port, records, way))
+                });
             }
         }
         let port = usize::from(server.port);
         for (name, lanes) in [("AWS SDK, one lane", 1), ("AWS SDK, four lanes", 4)] {
             let numbers = [port, records, BATCH, LEN, lanes];
-            note(name, records, peer(&mut Command::new(&sdk), &numbers));
+            note(name, records, &|| peer(&mut Command::new(&sdk), &numbers));
         }
-        let mut python = Command::new("python3");
         let numbers = [port, records / 10, BATCH, LEN];
-        let took = peer(python.args(["-c", BOTO3]), &numbers);
-        note("boto3", records / 10, took);
+        note("boto3", records / 10, &|| {
+            peer(Command::new("python3").args(["-c", BOTO3]), &numbers)
+        });
     }
     let of = |row: &(&str, Vec<[f64; 2]>), at: usize| {
         median(row.1.iter().map(|took| took[at]).collect())

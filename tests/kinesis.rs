@@ -13,6 +13,7 @@ mod kinesis {
     mod faults;
     mod flaps;
     mod proxy;
+    mod readers;
     mod server;
     mod shards;
     mod signature;

@@ -32,6 +32,7 @@ pub mod credentials;
 pub mod envelope;
 mod filling;
 mod http;
+mod lookup;
 mod pace;
 mod shards;
 mod sign;

@@ -1,10 +1,12 @@
 //! Many records in one of the service's: what a reader finds in them.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::process::Command;
+#[cfg(all(feature = "cli", feature = "zstd"))]
+use std::process::Stdio;
 
 use super::delivery::Run;
+use super::readers::{piped, python, run_python};
 use super::server::{Act, Server};
 use super::wire::{self, Part, hash, parts};
 use crate::common::Scratch;
@@ -12,14 +14,14 @@ use crate::common::Scratch;
 use crate::common::wait_until;
 
 /// Waits for many records before it sends.
-fn stream(server: &Server, sink: &str, batch: &str, rest: &str) -> String {
+pub fn stream(server: &Server, sink: &str, batch: &str, rest: &str) -> String {
     let sink = format!(r#","aggregation":"kpl"{sink}"#);
     let stream = server.stream(&sink, rest);
     let batch = format!(r#""batch":{{"maxLatencyMs":100,"maxRecords":5000{batch}}}"#);
     stream.replace(r#""batch":{"maxLatencyMs":5}"#, &batch)
 }
 
-fn append(run: &Run, range: std::ops::Range<u64>) {
+pub fn append(run: &Run, range: std::ops::Range<u64>) {
     for n in range {
         let key = format!("pump-{}", n * n % 11);
         let payload = format!("{n}");
@@ -29,12 +31,12 @@ fn append(run: &Run, range: std::ops::Range<u64>) {
     }
 }
 
-fn number(part: &Part) -> u64 {
+pub fn number(part: &Part) -> u64 {
     std::str::from_utf8(&part.data).unwrap().parse().unwrap()
 }
 
 /// All of `0..count` once, those of each key in order.
-fn check_once_in_order(parts: &[Part], count: u64) {
+pub fn check_once_in_order(parts: &[Part], count: u64) {
     let mut by_key: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for part in parts {
         by_key.entry(&part.key).or_default().push(number(part));
@@ -130,100 +132,6 @@ fn long_records_and_odd_keys_are_what_they_are_without_aggregates() {
         ("hex:fffe", parts[5].of)
     );
     assert!(parts[3].key.starts_with("offset:") && parts[3].key != parts[4].key);
-}
-
-/// Where Python's packages for the tests are; `None`, with a word, when they cannot be had.
-fn python() -> Option<String> {
-    static FOUND: OnceLock<Option<String>> = OnceLock::new();
-    FOUND.get_or_init(find_python).clone()
-}
-
-fn find_python() -> Option<String> {
-    let dir = format!("{}/python", env!("CARGO_TARGET_TMPDIR"));
-    let has = || {
-        let mut python = Command::new("python3");
-        let imports = "import aws_kinesis_agg.deaggregator, zstandard";
-        let python = python.args(["-c", imports]).env("PYTHONPATH", &dir);
-        let status = python.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    if !has() {
-        let packages = [
-            "aws-kinesis-agg==1.2.3",
-            "protobuf",
-            "six",
-            "zstandard==0.25.0",
-        ];
-        let _ = Command::new("python3")
-            .args(["-m", "pip", "install", "-q", "--target", &dir])
-            .args(packages)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-    }
-    if has() {
-        return Some(dir);
-    }
-    println!(
-        "left out: there is no python3 with aws-kinesis-agg and zstandard, nor pip to get them"
-    );
-    None
-}
-
-/// What a program in Python prints.
-fn run_python(dir: &str, program: &str, input: &str) -> String {
-    piped(
-        Command::new("python3")
-            .args(["-c", program])
-            .env("PYTHONPATH", dir),
-        input,
-    )
-}
-
-fn piped(command: &mut Command, input: &str) -> String {
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = pipes.stderr(Stdio::piped()).spawn().unwrap();
-    let (mut pipe, input) = (child.stdin.take().unwrap(), input.to_owned());
-    let writer = std::thread::spawn(move || {
-        let _ = std::io::Write::write_all(&mut pipe, input.as_bytes());
-    });
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A public library finds in aggregates what the tests' own reader does.
-#[test]
-fn a_public_library_reads_aggregates() {
-    let Some(dir) = python() else { return };
-    let (scratch, server) = (Scratch::new("kinesis-aggregates-python"), Server::new());
-    let run = Run::open(&scratch, &stream(&server, "", "", ""));
-    append(&run, 0..700);
-    run.stream.append("k\u{fc}".as_bytes(), 0, b"700").unwrap();
-    run.drained();
-    let state = server.state();
-    let program = r#"
-import base64, json, sys
-from aws_kinesis_agg.deaggregator import deaggregate_records
-for record in json.load(sys.stdin)["Records"]:
-    record = {"kinesis": {"kinesisSchemaVersion": "1.0", "sequenceNumber": record["SequenceNumber"],
-        "approximateArrivalTimestamp": 0, "partitionKey": record["PartitionKey"], "data": record["Data"]}}
-    for part in deaggregate_records([record]):
-        part = part["kinesis"]
-        print(part["partitionKey"].encode().hex(), base64.b64decode(part["data"]).decode())
-"#;
-    let found = run_python(&dir, program, &wire::printed(&state.taken));
-    let parts = parts(&state.taken);
-    let hex = |key: &str| {
-        key.bytes()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    let line = |part: &Part| format!("{} {}\n", hex(&part.key), number(part));
-    assert_eq!(found, parts.iter().map(line).collect::<String>());
-    check_once_in_order(&parts, 701);
 }
 
 /// The program of the documents that reads envelopes.

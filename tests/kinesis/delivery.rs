@@ -257,8 +257,8 @@ fn lanes_deliver_side_by_side() {
     assert!((1..=4).contains(&server.state().connections));
 }
 
-/// The round trip is not the limit: four lanes take a quarter of the time of one, and on a machine that
-/// has much else to do no more than half.
+/// The round trip of 300 ms is not the limit: four lanes take a third of the time of one at most. On a machine
+/// that has much else to do, one of five attempts.
 #[test]
 fn four_lanes_hide_a_long_way() {
     let took = |lanes: u32| {
@@ -276,7 +276,7 @@ fn four_lanes_hide_a_long_way() {
         began.elapsed()
     };
     let one = took(1);
-    let four = (0..3).map(|_| took(4)).find(|four| one >= *four * 2);
+    let four = (0..5).map(|_| took(4)).find(|four| one >= *four * 3);
     println!("{one:?} with one lane, {four:?} with four");
     assert!(four.is_some(), "{one:?}");
 }

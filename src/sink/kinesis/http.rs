@@ -3,7 +3,8 @@
 //! Connections are kept alive. Nothing is sent twice and no redirect is followed: what became of a request
 //! that was not answered nobody knows, and whoever sent it decides.
 //!
-//! **Threads.** A look-up of a name may take one for itself, which ends with the look-up.
+//! **Threads.** A look-up of a name takes one for itself, which ends with the look-up. Who connects looks names up;
+//! on a connection that is kept nobody does.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnecto
 use ureq::{Agent, Body, Proxy, ProxyProtocol};
 
 use super::credentials::Environment;
+use super::lookup::{Later, Lookup};
 use super::time::{Dated, Time, http_date_ms};
 use super::tls::Tls;
 use crate::clock::Clock;
@@ -91,10 +93,16 @@ impl Client {
             .max_idle_connections_per_host(settings.connections)
             .proxy(proxy)
             .build();
-        let connector = ConnectProxyConnector::default()
-            .chain(TcpConnector::default())
-            .chain(tls);
-        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let lookup = Lookup {
+            resolver: DefaultResolver::default(),
+            connector: TcpConnector::default(),
+        };
+        let connector = ConnectProxyConnector::default().chain(lookup).chain(tls);
+        let agent = match settings.proxy {
+            // Its name is looked up when something connects by way of it, and no other.
+            Some(_) => Agent::with_parts(config, connector, DefaultResolver::default()),
+            None => Agent::with_parts(config, connector, Later),
+        };
         Ok(Self { agent, clock })
     }
 

@@ -100,6 +100,9 @@ impl Bucket {
     }
 
     fn speed(&self, now: Mono) -> u64 {
+        if self.speed == WHOLE {
+            return WHOLE;
+        }
         let back = now.since(self.since).as_millis().min(60_000);
         let back = u64::try_from(back).unwrap_or(0) * BACK_PER_SEC / 1000;
         WHOLE.min(self.speed + back)
@@ -107,7 +110,10 @@ impl Bucket {
 
     fn take(&mut self, count: u64, per_sec: u64, now: Mono, is_bytes: bool) {
         let nanos = count.saturating_mul(1_000_000_000) / per_sec;
-        let nanos = nanos.saturating_mul(WHOLE) / self.speed(now);
+        let nanos = match self.speed(now) {
+            WHOLE => nanos,
+            speed => nanos.saturating_mul(WHOLE) / speed,
+        };
         let until = match is_bytes {
             true => &mut self.bytes_until,
             false => &mut self.records_until,
