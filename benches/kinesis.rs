@@ -1,10 +1,11 @@
 //! How fast a backlog goes to Kinesis: records a second, and seconds of CPU for a million records, from a
 //! store to a server in a process of its own; beside it, to the same server in the same run, the AWS SDK for
-//! Rust, boto3's `put_records`, and the floor: the same request, signed once, written to a socket again and again.
+//! Rust, boto3's `put_records`, and the floor: the same request, signed once, written to a socket again and
+//! again.
 //!
 //! The store's reading is in ours, and in none of the others. In turn, `ROUNDS` (3) times; then the medians.
-//! `kinesis [RECORDS]`; with `ONLY` just the rows that have this in their name. The SDK is a program of its own (`benches/aws-sdk`), which `PEERS=1` builds first. What is
-//! not there says `LEFT OUT`.
+//! `kinesis [RECORDS]`; with `ONLY` just the rows that have this in their name. The SDK is a program of its own
+//! (`benches/aws-sdk`), which `PEERS=1` builds first. What is not there says `LEFT OUT`.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 #![allow(clippy::cast_precision_loss)]
@@ -13,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use forebay::{Config, Engine};
@@ -58,7 +60,19 @@ fn cbor(count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Answers each request for as many records as it names, without a look at its signature.
+/// Requests, entries in them, and their bytes with their heads.
+static TAKEN: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// What was taken since somebody asked last.
+fn taken() -> String {
+    TAKEN
+        .each_ref()
+        .map(|number| number.swap(0, Relaxed).to_string())
+        .join(" ")
+}
+
+/// Answers each request for as many records as it names, without a look at its signature, and `GET` with what
+/// was taken.
 fn serve() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap().port());
@@ -68,12 +82,14 @@ fn serve() {
             let mut reader = BufReader::with_capacity(1 << 20, stream);
             let mut body = Vec::new();
             loop {
-                let (mut len, mut is_cbor) = (0, false);
+                let (mut len, mut is_cbor, mut is_get, mut head_len) = (0, false, false, 0);
                 loop {
                     let mut line = String::new();
-                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                        return;
+                    match reader.read_line(&mut line).unwrap_or(0) {
+                        0 => return,
+                        len => head_len += len,
                     }
+                    is_get |= line.starts_with("GET ");
                     let line = line.trim_end().to_ascii_lowercase();
                     if let Some(text) = line.strip_prefix("content-length:") {
                         len = text.trim().parse().unwrap();
@@ -84,12 +100,20 @@ fn serve() {
                         break;
                     }
                 }
+                if is_get {
+                    reader.get_mut().write_all(taken().as_bytes()).unwrap();
+                    return;
+                }
                 body.resize(len, 0);
                 reader.read_exact(&mut body).unwrap();
                 let names = body.split(|byte| *byte == b'P');
                 let count = names
                     .filter(|part| part.starts_with(b"artitionKey"))
                     .count();
+                let added = [1, count, head_len + len];
+                for (number, added) in TAKEN.iter().zip(added) {
+                    number.fetch_add(added as u64, Relaxed);
+                }
                 let answer = if is_cbor { cbor(count) } else { json(count) };
                 let kind = if is_cbor { "cbor" } else { "json" };
                 let head = format!(
@@ -119,6 +143,16 @@ impl Server {
         out.read_line(&mut line).unwrap();
         let port = line.trim().parse().unwrap();
         Self { child, port }
+    }
+
+    /// What it took since the last call: requests, entries, bytes.
+    fn taken(&self) -> [f64; 3] {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let numbers: Vec<f64> = text.split(' ').map(|text| text.parse().unwrap()).collect();
+        numbers.try_into().unwrap()
     }
 }
 
@@ -295,21 +329,24 @@ fn main() {
         "{records} records of {LEN} B and a key of 6, {BATCH} a request; load {}",
         load.trim()
     );
-    let mut rows: Vec<(&str, Vec<[f64; 2]>)> = Vec::new();
+    let mut rows: Vec<(&str, Vec<[f64; 5]>)> = Vec::new();
     for round in 0..rounds {
         let mut note = |name: &'static str, records: usize, run: &dyn Fn() -> Option<[f64; 2]>| {
             if !name.contains(&only) {
                 return;
             }
+            let _ = server.taken();
             let Some([wall, cpu]) = run() else {
                 println!("{name}: LEFT OUT, it is not there");
                 return;
             };
             let (speed, cost) = (records as f64 / wall, cpu / (records as f64 / 1e6));
             println!("{round} {name}: {speed:.0} records/s, {cost:.2} CPU s for a million records");
+            let [requests, entries, bytes] = server.taken().map(|count| count / records as f64);
+            let figures = [speed, cost, requests * 1e6, entries * 1e6, bytes];
             match rows.iter_mut().find(|row| row.0 == name) {
-                Some(row) => row.1.push([speed, cost]),
-                None => rows.push((name, vec![[speed, cost]])),
+                Some(row) => row.1.push(figures),
+                None => rows.push((name, vec![figures])),
             }
         };
         note("floor", records, &|| Some(floor(server.port, records)));
@@ -330,7 +367,7 @@ fn main() {
             peer(Command::new("python3").args(["-c", BOTO3]), &numbers)
         });
     }
-    let of = |row: &(&str, Vec<[f64; 2]>), at: usize| {
+    let of = |row: &(&str, Vec<[f64; 5]>), at: usize| {
         median(row.1.iter().map(|took| took[at]).collect())
     };
     let theirs = rows
@@ -338,16 +375,16 @@ fn main() {
         .filter(|row| row.0.starts_with("AWS SDK") || row.0 == "boto3");
     let best = theirs.map(|row| of(row, 1)).min_by(f64::total_cmp);
     println!(
-        "\n| medians of {rounds} | records/s | CPU s for a million | of the best AWS client, records a CPU second |"
+        "\n| medians of {rounds} | records/s | CPU s a million | times the best AWS client, by CPU \
+        | requests a million | entries a million | bytes sent a record |"
     );
-    println!("|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for row in &rows {
-        let times = best.map_or("".to_owned(), |best| format!("{:.2}", best / of(row, 1)));
+        let [speed, cost, requests, entries, bytes] = [0, 1, 2, 3, 4].map(|at| of(row, at));
+        let times = best.map_or(String::new(), |best| format!("{:.2}", best / cost));
         println!(
-            "| {} | {:.0} | {:.2} | {times} |",
-            row.0,
-            of(row, 0),
-            of(row, 1)
+            "| {} | {speed:.0} | {cost:.2} | {times} | {requests:.0} | {entries:.0} | {bytes:.1} |",
+            row.0
         );
     }
 }

@@ -47,7 +47,7 @@ pub fn check_once_in_order(parts: &[Part], count: u64) {
     assert_eq!(all, (0..count).collect::<Vec<_>>());
 }
 
-/// `G-039`, `G-104`: aggregates keep the limits and are filled up to them; a key has one hash key, whatever
+/// `G-039`, `G-104`, `L-94`: aggregates keep the limits and are filled up to them; a key has one hash key, whatever
 /// aggregate it is in, and that lies in the same group as the key's own.
 #[test]
 fn aggregates_are_full_and_keep_keys_together() {

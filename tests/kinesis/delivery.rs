@@ -257,8 +257,9 @@ fn lanes_deliver_side_by_side() {
     assert!((1..=4).contains(&server.state().connections));
 }
 
-/// The round trip of 300 ms is not the limit: four lanes take a third of the time of one at most. On a machine
-/// that has much else to do, one of five attempts.
+/// The round trip of 300 ms is not the limit: four lanes take a third of the time of one at most, and send eight
+/// tenths of what four lanes, ten records and this round trip allow. On a machine that has much else to do, one
+/// of five attempts.
 #[test]
 fn four_lanes_hide_a_long_way() {
     let took = |lanes: u32| {
@@ -276,7 +277,10 @@ fn four_lanes_hide_a_long_way() {
         began.elapsed()
     };
     let one = took(1);
-    let four = (0..5).map(|_| took(4)).find(|four| one >= *four * 3);
+    let best = Duration::from_millis(300) * 160 / 4 / 10;
+    let is_full =
+        |four: &Duration| one >= *four * 3 && best.as_secs_f64() >= four.as_secs_f64() * 0.8;
+    let four = (0..5).map(|_| took(4)).find(is_full);
     println!("{one:?} with one lane, {four:?} with four");
     assert!(four.is_some(), "{one:?}");
 }

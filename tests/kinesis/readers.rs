@@ -129,7 +129,8 @@ for (const record of JSON.parse(require("fs").readFileSync(0)).Records)
     });
 "#;
 
-/// Two public libraries, which have no code in common, find in aggregates what the tests' own reader does.
+/// `L-94`: two public libraries, which have no code in common, find in aggregates what the tests' own reader
+/// does.
 #[test]
 fn public_libraries_read_aggregates() {
     let (scratch, server) = (Scratch::new("kinesis-aggregates-readers"), Server::new());

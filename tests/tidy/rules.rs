@@ -239,6 +239,7 @@ pub const OWNERS: [(&str, Places); 23] = [
         "ureq",
         &[
             ("src/sink/kinesis/http.rs", "HTTP"),
+            ("src/sink/kinesis/lookup.rs", "its names"),
             ("src/sink/kinesis/tls.rs", "its connections"),
         ],
     ),

@@ -1,8 +1,9 @@
-//! What the AWS SDK for Rust needs for the requests of `benches/kinesis.rs`, which runs this program and gives it a
-//! server: `aws-sdk-peer PORT RECORDS BATCH LEN LANES` prints seconds by the clock and seconds of CPU.
+//! What the AWS SDK for Rust needs for the requests of `benches/kinesis.rs`, which runs this program and gives it
+//! a server: `aws-sdk-peer PORT RECORDS BATCH LEN LANES` prints seconds by the clock and seconds of CPU.
 //!
-//! The requests of a lane go one after the other. The first is not measured, the records are made once and cloned
-//! for each request, and the runtime is the one with a single thread: the least that this client can do with.
+//! The requests of a lane go one after the other. The first is not measured, the records are made once and
+//! cloned for each request, and the runtime is the one with a single thread: the least that this client can do
+//! with.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 

@@ -3,8 +3,8 @@
 //! Connections are kept alive. Nothing is sent twice and no redirect is followed: what became of a request
 //! that was not answered nobody knows, and whoever sent it decides.
 //!
-//! **Threads.** A look-up of a name takes one for itself, which ends with the look-up. Who connects looks names up;
-//! on a connection that is kept nobody does.
+//! **Threads.** A look-up of a name takes one for itself, which ends with the look-up. Who connects looks
+//! names up; on a connection that is kept nobody does.
 
 use std::io::Read;
 use std::sync::Arc;

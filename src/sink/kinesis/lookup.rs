@@ -1,13 +1,14 @@
 //! Names are looked up when something connects.
 //!
-//! The client itself does so before each request, whether a connection is kept or not: with a short cut in the
-//! network's names, requests would fail that have a connection. Here it gets no addresses first, and they are
-//! looked up as a part of connecting, in the same time.
+//! The client itself does so before each request, whether a connection is kept or not: while a network's
+//! names are gone, requests would fail that have a connection. Here it gets no addresses first, and they are
+//! looked up as a part of connecting, out of its time.
 
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// Looks nothing up.
@@ -29,6 +30,16 @@ pub struct Lookup<R, C> {
     pub connector: C,
 }
 
+/// What is left of a time after a part of it.
+fn rest(mut timeout: NextTimeout, began: Instant, now: Instant) -> NextTimeout {
+    if let (Duration::Exact(after), Instant::Exact(began), Instant::Exact(now)) =
+        (timeout.after, began, now)
+    {
+        timeout.after = Duration::Exact(after.saturating_sub(now.saturating_duration_since(began)));
+    }
+    timeout
+}
+
 impl<In: Transport, R: Resolver, C: Connector<In>> Connector<In> for Lookup<R, C> {
     type Out = C::Out;
 
@@ -40,6 +51,7 @@ impl<In: Transport, R: Resolver, C: Connector<In>> Connector<In> for Lookup<R, C
         if chained.is_some() || !details.addrs.is_empty() {
             return self.connector.connect(details, chained);
         }
+        let began = (details.current_time)();
         let addrs = self
             .resolver
             .resolve(details.uri, details.config, details.timeout)?;
@@ -49,9 +61,8 @@ impl<In: Transport, R: Resolver, C: Connector<In>> Connector<In> for Lookup<R, C
             config: details.config,
             request_level: details.request_level,
             resolver: details.resolver,
-            // When it began: a look-up takes of the time for connecting.
-            now: details.now,
-            timeout: details.timeout,
+            now: (details.current_time)(),
+            timeout: rest(details.timeout, began, (details.current_time)()),
             current_time: details.current_time.clone(),
             run_connector: details.run_connector.clone(),
             register_shutdown: details.register_shutdown.clone(),
@@ -123,5 +134,56 @@ mod tests {
         server.join().unwrap();
         assert!(matches!(ask(), Err(Error::HostNotFound)));
         assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+
+    /// Takes its time.
+    #[derive(Debug)]
+    struct Slow;
+
+    impl Resolver for Slow {
+        fn resolve(
+            &self,
+            _: &Uri,
+            _: &Config,
+            _: NextTimeout,
+        ) -> Result<ResolvedSocketAddrs, Error> {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            Ok(self.empty())
+        }
+    }
+
+    /// Keeps the time that it was given, and does not connect.
+    #[derive(Debug)]
+    struct Given(Arc<AtomicUsize>);
+
+    impl Connector for Given {
+        type Out = <TcpConnector as Connector>::Out;
+
+        fn connect(
+            &self,
+            details: &ConnectionDetails<'_>,
+            _: Option<()>,
+        ) -> Result<Option<Self::Out>, Error> {
+            let ms = details.timeout.after.as_millis();
+            self.0
+                .store(usize::try_from(ms).unwrap(), Ordering::Relaxed);
+            Err(Error::ConnectionFailed)
+        }
+    }
+
+    /// A look-up takes of the time for connecting.
+    #[test]
+    fn a_slow_look_up_leaves_less_time_to_connect() {
+        let given = Arc::new(AtomicUsize::new(0));
+        let connector = Lookup {
+            resolver: Slow,
+            connector: Given(Arc::clone(&given)),
+        };
+        let limit = std::time::Duration::from_secs(60);
+        let config = Agent::config_builder().timeout_connect(Some(limit)).build();
+        let agent = Agent::with_parts(config, ().chain(connector), Later);
+        assert!(agent.get("http://pump.invalid/").call().is_err());
+        let given = given.load(Ordering::Relaxed);
+        assert!((1..=60_000 - 30).contains(&given), "{given}");
     }
 }
