@@ -36,6 +36,7 @@ mod repair;
 mod run;
 mod stats;
 mod table;
+mod top;
 mod verify;
 
 /// The largest configuration that is read, in bytes.
@@ -51,6 +52,7 @@ usage: forebay VERB [ARGUMENT…]
   config CONFIG           print the configuration in force: defaults and templates filled in, secrets hidden
   reload CONFIG           let the process that serves a configuration read it again
   stats CONFIG|DIR        the numbers of streams, live or stopped
+  top CONFIG|DIR          the same as a table that changes, for people
   append CONFIG STREAM    store records from standard input
   read DIR                print the records of a store
   inspect DIR             say what lies in a store
@@ -143,6 +145,11 @@ const VERBS: &[Verb] = &[
         name: "stats",
         help: stats::HELP,
         main: stats::main,
+    },
+    Verb {
+        name: "top",
+        help: top::HELP,
+        main: top::main,
     },
     Verb {
         name: "append",

@@ -28,5 +28,7 @@ mod read;
 mod repair;
 #[path = "cli/serve.rs"]
 mod serve;
+#[path = "cli/top.rs"]
+mod top;
 #[path = "cli/usage.rs"]
 mod usage;

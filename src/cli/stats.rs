@@ -44,7 +44,7 @@ pub fn main(mut arguments: Arguments) -> Done {
 }
 
 /// Where the numbers of a stream are.
-enum Store {
+pub enum Store {
     /// In its store, or where that says.
     Disk(PathBuf),
     /// With the lock of a stream in memory.
@@ -52,7 +52,7 @@ enum Store {
 }
 
 /// The stores that an argument means, by name.
-fn stores(path: &Path) -> Result<Vec<(String, Store)>, Failure> {
+pub fn stores(path: &Path) -> Result<Vec<(String, Store)>, Failure> {
     if Real.open_dir(path, false).is_ok() {
         let name = path
             .canonicalize()

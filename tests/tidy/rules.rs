@@ -207,6 +207,10 @@ pub const OWNERS: [(&str, Places); 23] = [
             ("src/clock.rs", "system calls on clocks"),
             ("src/service/http.rs", "waits for whoever asks"),
             ("src/input/system.rs", "waits for whoever sends; sockets"),
+            (
+                "src/cli/top/terminal.rs",
+                "a terminal's modes and size, and waits for keys",
+            ),
         ],
     ),
     ("rustls", &[("src/sink/kinesis/tls.rs", "TLS")]),
@@ -233,7 +237,10 @@ pub const OWNERS: [(&str, Places); 23] = [
     ),
     (
         "signal_hook",
-        &[("src/cli/run.rs", "the binary ends in order")],
+        &[
+            ("src/cli/run.rs", "the binary ends in order"),
+            ("src/cli/top/terminal.rs", "a terminal is given back"),
+        ],
     ),
     (
         "ureq",

@@ -4,13 +4,15 @@ _forebay() {
     local options= words= operand=
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run check config reload stats append read inspect verify repair ledger cursor deadletter demo --help --version" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "run check config reload stats top append read inspect verify repair ledger cursor deadletter demo --help --version" -- "$word")
         return
     fi
     case "$verb $previous" in
         "run --drain") return ;;
         "run --deadline") return ;;
         "reload --timeout") return ;;
+        "top --interval") return ;;
+        "top --count") return ;;
         "append --key") return ;;
         "append --format") mapfile -t COMPREPLY < <(compgen -W "lines ndjson" -- "$word"); return ;;
         "read --from") return ;;
@@ -28,6 +30,7 @@ _forebay() {
         config) options="--help --help" operand=-f ;;
         reload) options="--timeout --help --help" operand=-f ;;
         stats) options="--json --help --help" operand=-f ;;
+        top) options="--interval --count --help --help" operand=-f ;;
         append) options="--key --format --help --help" operand=-f ;;
         read) options="--from --to --follow --salvage --kinesis-envelope --format --help --help" operand=-d ;;
         inspect) options="--json --help --help" operand=-d ;;

@@ -7,6 +7,7 @@ complete -c forebay -n __fish_use_subcommand -a check -d 'say whether a configur
 complete -c forebay -n __fish_use_subcommand -a config -d 'print the configuration in force: defaults and templates filled in, secrets hidden'
 complete -c forebay -n __fish_use_subcommand -a reload -d 'let the process that serves a configuration read it again'
 complete -c forebay -n __fish_use_subcommand -a stats -d 'the numbers of streams, live or stopped'
+complete -c forebay -n __fish_use_subcommand -a top -d 'the same as a table that changes, for people'
 complete -c forebay -n __fish_use_subcommand -a append -d 'store records from standard input'
 complete -c forebay -n __fish_use_subcommand -a read -d 'print the records of a store'
 complete -c forebay -n __fish_use_subcommand -a inspect -d 'say what lies in a store'
@@ -25,6 +26,9 @@ complete -c forebay -n '__fish_seen_subcommand_from reload' -l timeout -x -d 'wa
 complete -c forebay -n '__fish_seen_subcommand_from reload' -F
 complete -c forebay -n '__fish_seen_subcommand_from stats' -l json -d 'one JSON object a line, for programs'
 complete -c forebay -n '__fish_seen_subcommand_from stats' -F
+complete -c forebay -n '__fish_seen_subcommand_from top' -l interval -x -d 'the time between two looks (default 2)'
+complete -c forebay -n '__fish_seen_subcommand_from top' -l count -x -d 'so many tables, then it ends (default: no end)'
+complete -c forebay -n '__fish_seen_subcommand_from top' -F
 complete -c forebay -n '__fish_seen_subcommand_from append' -l key -x -d 'the key of records whose line has none'
 complete -c forebay -n '__fish_seen_subcommand_from append' -l format -x -a 'lines ndjson' -d 'lines or ndjson'
 complete -c forebay -n '__fish_seen_subcommand_from append' -F
