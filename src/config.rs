@@ -33,7 +33,7 @@ mod stream;
 pub use delivery::{Batch, Delivery};
 use json::{Node, Object};
 use resolve::Resolver;
-pub use service::{Http, Listen, Log, LogFormat, Metrics, Service};
+pub use service::{EventHook, Http, Listen, Log, LogFormat, Metrics, Service};
 pub use sinks::{SinkConfig, SinkKind};
 pub use stream::{Buffer, Fsync, Medium, OnFull, StreamConfig, Volatile};
 

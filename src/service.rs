@@ -3,7 +3,7 @@
 //! ```text
 //!  run's main thread ─▶ Supervisor::turn ─┬▶ alive? ─▶ service manager (READY, STATUS, WATCHDOG, STOPPING)
 //!                                         └▶ view and its history, file of numbers
-//!  engine's events ─▶ log, view
+//!  engine's events ─▶ log, view, command for events
 //!  forebay-http ─▶ view ─▶ status page, /health, /ready, /metrics
 //! ```
 //!
@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Mono, System};
-use crate::config::Config;
+use crate::config::{Config, EventHook};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::storage::Surroundings;
@@ -25,6 +25,7 @@ mod events;
 pub mod health;
 #[cfg(feature = "http")]
 mod history;
+mod hook;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
@@ -39,6 +40,7 @@ pub mod presence;
 pub mod view;
 
 pub use alive::Alive;
+use hook::Hook;
 use notify::Notifier;
 #[cfg(feature = "http")]
 use outside::Outside;
@@ -56,6 +58,8 @@ pub struct Supervisor {
     /// When the service manager is told again.
     due: Mono,
     status: String,
+    /// Ends when it is dropped, with what is due.
+    hook: Option<Hook>,
     #[cfg(feature = "http")]
     outside: Outside,
 }
@@ -74,6 +78,7 @@ impl Supervisor {
             alive: alive(config),
             clock: System::new(),
             status: String::new(),
+            hook: None,
             #[cfg(feature = "http")]
             outside: Outside::start(config)?,
         })
@@ -86,8 +91,13 @@ impl Supervisor {
         let view = self.outside.view();
         #[cfg(feature = "http")]
         view.open(config, engine);
+        self.call(config.service().events.as_ref())?;
+        let offers = self.hook.as_ref().and_then(Hook::offers);
         engine.forward_events(move |event| {
             let text = events::tell(event);
+            if let Some(offers) = &offers {
+                offers.offer(event, &text, System::new().stamp().wall_ms);
+            }
             #[cfg(feature = "http")]
             view.happened(System::new().wall_ms(), text);
             #[cfg(not(feature = "http"))]
@@ -96,6 +106,16 @@ impl Supervisor {
         self.status = status(engine);
         self.notifier
             .send(&format!("READY=1\nSTATUS={}", self.status));
+        Ok(())
+    }
+
+    /// From now on this command is started for events. No engine that knows of another one is open any more.
+    fn call(&mut self, options: Option<&EventHook>) -> Result<()> {
+        if self.hook.as_ref().map(Hook::options) != options {
+            // What is due ends before the next begins.
+            self.hook = None;
+            self.hook = options.cloned().map(Hook::start).transpose()?;
+        }
         Ok(())
     }
 

@@ -9,6 +9,8 @@ mod alive;
 #[path = "common/gate.rs"]
 #[allow(dead_code)] // others hold up more
 mod gate;
+#[path = "service/hook.rs"]
+mod hook;
 #[cfg(feature = "http")]
 #[path = "service/hostile.rs"]
 mod hostile;

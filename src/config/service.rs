@@ -7,8 +7,10 @@ use super::json::{Node, Object, quoted};
 use super::resolve::Resolver;
 use super::{Config, Result, millis};
 
+mod hook;
 mod outside;
 
+pub use hook::EventHook;
 pub use outside::{Http, Listen, Metrics};
 
 /// The longest time without progress that can be allowed, in seconds.
@@ -25,6 +27,8 @@ pub struct Service {
     pub stalled: Duration,
     /// What is said on standard error.
     pub log: Log,
+    /// The command that is started for events, if one is.
+    pub events: Option<EventHook>,
     /// Who may ask by HTTP, if anybody may.
     pub http: Option<Http>,
     /// The file that has the numbers, if there is one.
@@ -55,6 +59,7 @@ impl Default for Service {
             shutdown: Duration::from_secs(10),
             stalled: Duration::from_secs(60),
             log: Log::default(),
+            events: None,
             http: None,
             metrics: None,
         }
@@ -90,6 +95,9 @@ impl Service {
         if let Some(node) = object.take_set("log") {
             this.log = Log::read(node.object()?)?;
         }
+        if let Some(node) = object.take_set("events") {
+            this.events = Some(EventHook::read(&node)?);
+        }
         // The library does nothing with it, so it lacks nothing.
         let lacks = cfg!(feature = "cli") && !cfg!(feature = "http");
         for key in ["http", "metrics"] {
@@ -114,6 +122,7 @@ impl Service {
             shutdown,
             stalled,
             log: Log { format, per_minute },
+            events,
             http,
             metrics,
         } = self;
@@ -130,6 +139,9 @@ impl Service {
             ("stalledSecs", stalled.as_secs().to_string()),
             ("log", object(&log)),
         ];
+        if let Some(events) = events {
+            fields.push(("events", events.to_json()));
+        }
         if let Some(Http { listen, token }) = http {
             let mut http: Fields = vec![("listen", template(listen))];
             http.extend(token.as_ref().map(|token| ("token", template(token))));

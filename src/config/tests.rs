@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 28] = [
+const PLACES: [(&str, &str); 29] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -30,6 +30,7 @@ const PLACES: [(&str, &str); 28] = [
     ("kafka", "streams[0].sink"),
     ("service", "service"),
     ("log", "service.log"),
+    ("events", "service.events"),
     ("http", "service.http"),
     ("metrics", "service.metrics"),
     ("input", "inputs[0]"),
@@ -180,14 +181,14 @@ fn document(place: &str, key: &str, field: &str) -> String {
     if input.is_some() {
         top.push(("inputs", &*inputs));
     }
-    let needed: &[_] = if is("metrics") {
-        &[("path", "\"m.prom\"")]
-    } else {
-        &[]
+    let needed: &[_] = match place {
+        "metrics" => &[("path", "\"m.prom\"")],
+        "events" => &[("command", "[\"/bin/true\"]")],
+        _ => &[],
     };
     let part = object(true, needed);
     let service = match place {
-        "log" | "http" | "metrics" => object(false, &[(place, &part)]),
+        "log" | "events" | "http" | "metrics" => object(false, &[(place, &part)]),
         _ => object(is("service"), &[]),
     };
     if is("service") || service != "{}" {

@@ -98,6 +98,17 @@ pub enum EventKind {
     Poisoned,
 }
 
+impl Event {
+    /// It as an object of JSON, as it is a record (`eventsStream`). `time_ms`: the time of day, 0 where
+    /// it is not known.
+    pub fn to_json(&self, time_ms: u64) -> String {
+        let mut text = String::new();
+        // A string takes all that is written.
+        let _ = records::write(&mut text, self, time_ms);
+        text
+    }
+}
+
 impl EventKind {
     /// The word for it.
     pub fn name(&self) -> &'static str {

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -227,7 +226,8 @@ fn streams_and_sinks_are_seen_as_they_change() {
 #[test]
 fn the_terminal_is_given_back_however_it_ends() {
     let setup = Setup::new("top-ends", NO_SINK, SMALL, STDIN);
-    let ends: [(&str, fn(&mut Screen)); 6] = [
+    type End = fn(&mut Screen);
+    let ends: [(&str, End); 6] = [
         ("Ctrl-C", |screen| screen.press("\x03")),
         ("SIGINT", |screen| screen.signal(Signal::INT)),
         ("SIGTERM", |screen| screen.signal(Signal::TERM)),

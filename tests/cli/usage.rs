@@ -32,6 +32,7 @@ fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
         "config",
         "reload",
         "stats",
+        "top",
         "append",
         "read",
         "inspect",

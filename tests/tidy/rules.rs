@@ -206,6 +206,10 @@ pub const OWNERS: [(&str, Places); 23] = [
             ("src/storage/", "system calls on files"),
             ("src/clock.rs", "system calls on clocks"),
             ("src/service/http.rs", "waits for whoever asks"),
+            (
+                "src/service/hook.rs",
+                "ends a process with all that it started",
+            ),
             ("src/input/system.rs", "waits for whoever sends; sockets"),
             (
                 "src/cli/top/terminal.rs",

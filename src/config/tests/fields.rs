@@ -27,8 +27,13 @@ service | shutdownMs | "10s" | must be 100..=86400000
 service | stalledSecs | 0 | must be 1..=86400
 service | stalledSecs | 86401 | must be 1..=86400
 service | log | "json" | must be an object
+service | events | "/bin/true" | must be an object
 service | http | [] | must be an object
 service | metrics | "m.prom" | must be an object
+events | command | "/bin/true" | must be an array
+events | command | [] | must name a program
+events | perMinute | 0 | must be 1..=600
+events | timeoutMs | 99 | must be 100..=86400000
 http | listen | 9464 | must be a string
 http | listen | "" | must be a path
 http | listen | "localhost" | must be an address with a port, or unix: and a path
@@ -347,6 +352,7 @@ fn null_means_the_default() {
             ("document", "streams")
                 | ("stream", "name" | "sink" | "sinks")
                 | ("file" | "metrics", "path")
+                | ("events", "command")
                 | ("kinesis", "streamName" | "region")
                 | ("static", "accessKeyId" | "secretAccessKey")
                 | (
@@ -417,6 +423,7 @@ fn every_key_in_the_code_has_a_bad_value_here() {
     in_code.extend(words_in(include_str!("../sinks/kafka.rs")));
     for source in [
         include_str!("../../input.rs"),
+        include_str!("../service/hook.rs"),
         include_str!("../../input/stdin.rs"),
         include_str!("../../input/host.rs"),
         #[cfg(feature = "input-feed")]

@@ -65,7 +65,7 @@ impl EventRecords {
 }
 
 /// An object of a line. Names need no escapes: the configuration takes letters, digits and `._-` only.
-fn write(text: &mut impl Write, event: &Event, time_ms: u64) -> fmt::Result {
+pub(super) fn write(text: &mut impl Write, event: &Event, time_ms: u64) -> fmt::Result {
     let Event { stream, kind } = event;
     let name = kind.name();
     write!(
