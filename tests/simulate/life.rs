@@ -356,8 +356,7 @@ impl Life {
         let head = run.session.log().shared().head();
         let is_lost = self.oracle.damage.checkpoint;
         for (index, at) in self.active.iter().enumerate() {
-            let name = self.sinks[*at].name;
-            let place = run.position(index);
+            let (name, place) = (self.sinks[*at].name, run.position(index));
             let Some(bound) = self.bounds.get_mut(name) else {
                 let bound = Bound {
                     least: place,
@@ -368,7 +367,13 @@ impl Life {
                 continue;
             };
             let least = if is_lost { 0 } else { bound.least };
-            let most = bound.most.max(head);
+            // A cursor that nobody had when the checkpoint was lost is forgotten, and new when it comes back.
+            let is_new = is_lost && self.sinks[*at].starts_newest;
+            let most = if is_new {
+                u64::MAX
+            } else {
+                bound.most.max(head)
+            };
             assert!(
                 (least..=most).contains(&place),
                 "the cursor {name} stands at {place}, not from {least} to {most}"

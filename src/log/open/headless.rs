@@ -18,7 +18,7 @@ impl Files {
             is_good,
         } in std::mem::take(&mut self.headless)
         {
-            if let Some(header) = self.header_from_pages(number, &*file) {
+            if let Some(header) = self.header_from_pages(number, &*file, None) {
                 let all = (0..HEADER_COPIES).collect();
                 self.add(number, &file, header, is_good, all);
                 continue;
@@ -36,16 +36,19 @@ impl Files {
         }
     }
 
-    /// A file with the header of another one is that one's copy, or its own header was hit and the other's
-    /// came to stand there: then its pages are its own.
+    /// A file with the header of another one is that one's copy, or its own header was hit and the
+    /// other's came to stand there: then its pages are its own. And where one copy of the header is gone,
+    /// the other may be of what the file was before.
     pub(super) fn settle_strays(&mut self) {
         for at in 0..self.segments.len() {
             let stored = &self.segments[at];
             let (number, file) = (stored.segment.number, Arc::clone(&stored.segment.file));
-            if stored.header.number == number {
+            let is_own = stored.header.number == number;
+            if is_own && stored.bad_copies.is_empty() {
                 continue;
             }
-            if let Some(header) = self.header_from_pages(number, &*file) {
+            let than = is_own.then_some((stored.header.base, stored.header.life));
+            if let Some(header) = self.header_from_pages(number, &*file, than) {
                 let all = (0..HEADER_COPIES).collect();
                 self.add(number, &file, header, false, all);
                 self.segments.swap_remove(at);
@@ -53,11 +56,23 @@ impl Files {
         }
     }
 
-    /// Both copies are gone: the first pages that are whole tell what the header said.
-    fn header_from_pages(&mut self, number: u32, file: &dyn File) -> Option<SegmentHeader> {
+    /// Both copies are gone: the first pages that are whole tell what the header said. Or one is: then it
+    /// is what pages say that were written over those of the base and the life that the other one names.
+    fn header_from_pages(
+        &mut self,
+        number: u32,
+        file: &dyn File,
+        than: Option<(u64, u64)>,
+    ) -> Option<SegmentHeader> {
         let store = self.store?;
         let size = file.size().ok()?;
-        let newest = self.first_pages(file, store.tag())?;
+        let pages = self.first_pages(number, file, store.tag());
+        let newest = pages
+            .iter()
+            .max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
+        if than.is_some_and(|than| !is_written_over(&pages, newest, than)) {
+            return None;
+        }
         log::warn!("segment {number}: both headers are damaged; its pages tell what they said");
         self.life_seen = self.life_seen.max(newest.life);
         let newest_checkpoint = self.checkpoint.newest.as_ref();
@@ -79,42 +94,66 @@ impl Files {
         })
     }
 
-    /// The first page of the newest segment that the file was. Many pages may have been hit: the rest is read
-    /// until one is found.
-    fn first_pages(&self, file: &dyn File, store: u64) -> Option<PageHeader> {
-        let mut buffer = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE).ok()?;
+    /// From this page on a file has none of its own: where a clean close left off, pages of what the file
+    /// was before go on.
+    fn end_of(&self, number: u32) -> u32 {
+        let newest = self.checkpoint.newest.as_ref().filter(|_| self.is_clean);
+        newest
+            .filter(|newest| newest.segment == number)
+            .map_or(PAGES_MAX, |newest| newest.page)
+    }
+
+    /// The first pages of what the file was, up to where they end. Many pages may have been hit: the rest
+    /// is read until one is found.
+    fn first_pages(&self, number: u32, file: &dyn File, store: u64) -> Vec<PageHeader> {
+        let end = self.end_of(number);
+        let Ok(mut buffer) = Buffer::new(READ_AHEAD_PAGES as usize * PAGE_SIZE) else {
+            return Vec::new();
+        };
         let mut first = HEADER_COPIES;
         loop {
             let len = read_what_can_be_read(file, &mut buffer, position(first));
             let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(first..);
             let belongs = |(page, slot): (&[u8], u32)| {
-                PageHeader::decode(page).filter(|header| header.slot == slot)
+                PageHeader::decode(page).filter(|header| header.slot == slot && slot < end)
             };
             let own = pages
                 .filter_map(belongs)
-                .filter(|header| header.store == store && !self.is_copy(header));
-            let newest = own.max_by_key(|header| (header.base, std::cmp::Reverse(header.life)));
-            if newest.is_some() || len < buffer.len() || first >= PAGES_MAX {
-                return newest;
+                .filter(|header| header.store == store && !self.is_copy(number, header));
+            let own: Vec<_> = own.collect();
+            if !own.is_empty() || len < buffer.len() || first >= end {
+                return own;
             }
             first += READ_AHEAD_PAGES;
         }
     }
 
-    /// Whether another segment has that page at the same place: no two write with the same base and life.
-    fn is_copy(&self, page: &PageHeader) -> bool {
-        let others = self.segments.iter();
-        let mut others = others.filter(|stored| stored.segment.base == page.base);
-        others.any(|stored| {
+    /// Whether another segment than this one has that page at the same place: no two write with the same
+    /// base and life.
+    fn is_copy(&self, number: u32, page: &PageHeader) -> bool {
+        let others = self.segments.iter().map(|stored| &stored.segment);
+        let mut others = others.filter(|other| other.number != number && other.base == page.base);
+        others.any(|other| {
             let Ok(mut bytes) = Buffer::new(PAGE_SIZE) else {
                 return false;
             };
             let at = position(page.slot);
-            let len = read_what_can_be_read(&*stored.segment.file, &mut bytes, at);
+            let len = read_what_can_be_read(&*other.file, &mut bytes, at);
             let told = |page: &PageHeader| (page.store, page.base, page.life, page.slot);
             PageHeader::decode(&bytes[..len]).is_some_and(|other| told(&other) == told(page))
         })
     }
+}
+
+/// Whether pages were written over those of a segment of that base and life: from the first on, and after
+/// all of them. A page that came to stand in their midst was not.
+fn is_written_over(pages: &[PageHeader], newest: &PageHeader, (base, life): (u64, u64)) -> bool {
+    let is_first = pages.first().is_some_and(|first| first.base == newest.base);
+    let mut before = pages.iter().filter(|page| page.base == base);
+    is_first
+        && newest.base > base
+        && newest.life > life
+        && before.all(|page| page.life < newest.life)
 }
 
 /// Whether there is nothing but zeros behind the headers: a segment that was never used.

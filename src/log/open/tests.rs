@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Stamp;
-use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader, SegmentHeader};
+use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader, SLOT_COUNT, SLOT_SIZE, SegmentHeader};
 use crate::segment::{Draft, position, write_headers};
 use crate::storage::{Memory, ram_dir};
 
@@ -105,6 +105,51 @@ fn a_segment_with_anothers_header_is_what_its_pages_say() {
     assert_eq!(found(&*dir), [(1, 100, 7), (2, 100, 7)]);
     put_page(&*second, HEADER_COPIES, 300, 8);
     assert_eq!(found(&*dir), [(1, 100, 7), (2, 300, 8)]);
+}
+
+/// Where one copy of a header is gone, the other may be of what the file was before: its pages are newer.
+/// Pages that are older than it are what was there before.
+#[test]
+fn a_copy_of_an_earlier_header_does_not_hide_newer_pages() {
+    let dir = ram_dir(1 << 20);
+    let file = stored(&*dir, 1);
+    put_header(&*file, 1, 100, 7);
+    file.write_at(&[0xff; PAGE_SIZE], 0).unwrap();
+    put_page(&*file, HEADER_COPIES + 1, 50, 6);
+    assert_eq!(found(&*dir), [(1, 100, 7)]);
+    put_page(&*file, HEADER_COPIES, 300, 9);
+    assert_eq!(found(&*dir), [(1, 300, 9)]);
+    // Both copies say the same: then they are what it is.
+    put_header(&*file, 1, 100, 7);
+    assert_eq!(found(&*dir), [(1, 100, 7)]);
+}
+
+/// Where a clean close left off, the pages of what the file was before go on: they do not tell what it is.
+#[test]
+fn a_header_is_not_made_of_pages_behind_a_clean_close() {
+    let dir = ram_dir(1 << 20);
+    let file = stored(&*dir, 1);
+    let (own, earlier) = (HEADER_COPIES + 4, HEADER_COPIES + 5);
+    put_page(&*file, own, 300, 9);
+    put_page(&*file, earlier, 100, 7);
+    let checkpoints = dir.create("checkpoint").unwrap();
+    for slot in 0..SLOT_COUNT {
+        let checkpoint = Checkpoint {
+            store: STORE,
+            generation: u64::from(slot) + 1,
+            segment: 1,
+            page: earlier,
+            is_clean: true,
+            ..last()
+        };
+        let mut bytes = vec![0; SLOT_SIZE];
+        checkpoint.encode(&mut bytes);
+        let at = u64::from(slot) * SLOT_SIZE as u64;
+        checkpoints.write_at(&bytes, at).unwrap();
+    }
+    assert_eq!(found(&*dir), [(1, 300, 9)]);
+    file.write_at(&[0; PAGE_SIZE], position(own)).unwrap();
+    assert_eq!(found(&*dir), []);
 }
 
 fn files_with(lost: u32, last: &Checkpoint) -> Files {
