@@ -358,11 +358,8 @@ impl Life {
         for (index, at) in self.active.iter().enumerate() {
             let (name, place) = (self.sinks[*at].name, run.position(index));
             let Some(bound) = self.bounds.get_mut(name) else {
-                let bound = Bound {
-                    least: place,
-                    most: place,
-                    since: place,
-                };
+                let (least, most, since) = (place, place, place);
+                let bound = Bound { least, most, since };
                 self.bounds.insert(name, bound);
                 continue;
             };
