@@ -366,13 +366,9 @@ impl Life {
             let least = if is_lost { 0 } else { bound.least };
             // A cursor that nobody had when the checkpoint was lost is forgotten, and new when it comes back.
             let is_new = is_lost && self.sinks[*at].starts_newest;
-            let most = if is_new {
-                u64::MAX
-            } else {
-                bound.most.max(head)
-            };
+            let most = bound.most.max(head);
             assert!(
-                (least..=most).contains(&place),
+                is_new || (least..=most).contains(&place),
                 "the cursor {name} stands at {place}, not from {least} to {most}"
             );
             bound.least = bound.least.min(place);
