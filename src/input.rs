@@ -42,12 +42,14 @@ mod system;
 #[cfg(feature = "input-tcp")]
 pub mod tcp;
 pub mod time;
+#[cfg(any(feature = "input-unix", feature = "input-udp", feature = "input-tcp"))]
+mod told;
 #[cfg(feature = "input-udp")]
 pub mod udp;
 #[cfg(feature = "input-unix")]
 pub mod unix;
 
-pub use progress::Progress;
+pub use progress::{MEANINGS, Progress};
 
 /// While there is no room, an input that can make its source wait tries again so often.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -137,7 +139,10 @@ impl InputConfig {
 }
 
 /// An input that runs.
+#[derive(Clone)]
 pub struct Running {
+    /// The name of its stream.
+    pub stream: String,
     /// What it has done.
     pub progress: Arc<Progress>,
     /// What it is, for people.
@@ -153,8 +158,8 @@ pub fn start(
     ended: &(impl Fn() + Clone + Send + 'static),
 ) -> Result<Vec<Running>> {
     let mut running = Vec::new();
-    for (stream, InputConfig { kind, input }) in inputs {
-        let stream = engine.stream(&stream)?;
+    for (name, InputConfig { kind, input }) in inputs {
+        let stream = engine.stream(&name)?;
         let progress = Arc::new(Progress::default());
         let (ended, shared) = (ended.clone(), Arc::clone(&progress));
         let ends_soon = input.ends_soon();
@@ -173,6 +178,7 @@ pub fn start(
         let thread = thread.map_err(|error| Error::io("start input", error))?;
         let _ = progress.thread.set(thread.thread().clone());
         running.push(Running {
+            stream: name,
             progress,
             name: kind,
             ends_soon,

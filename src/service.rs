@@ -17,6 +17,7 @@ use crate::clock::{Clock, Mono, System};
 use crate::config::{Config, EventHook};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::input::Running;
 use crate::storage::Surroundings;
 
 mod alive;
@@ -85,12 +86,14 @@ impl Supervisor {
     }
 
     /// The streams are open and what was stored is recovered: appends are taken from now on.
-    pub fn ready(&mut self, config: &Config, engine: &Engine) -> Result<()> {
+    pub fn ready(&mut self, config: &Config, engine: &Engine, inputs: &[Running]) -> Result<()> {
+        #[cfg(not(feature = "http"))]
+        let _ = inputs;
         self.alive = alive(config);
         #[cfg(feature = "http")]
         let view = self.outside.view();
         #[cfg(feature = "http")]
-        view.open(config, engine);
+        view.open(config, engine, inputs);
         self.call(config.service().events.as_ref())?;
         let offers = self.hook.as_ref().and_then(Hook::offers);
         engine.forward_events(move |event| {

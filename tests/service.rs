@@ -14,6 +14,9 @@ mod hook;
 #[cfg(feature = "http")]
 #[path = "service/hostile.rs"]
 mod hostile;
+#[cfg(all(feature = "http", feature = "inputs"))]
+#[path = "service/inputs.rs"]
+mod inputs;
 #[path = "service/life.rs"]
 mod life;
 #[path = "service/manager.rs"]

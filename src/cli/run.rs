@@ -77,7 +77,7 @@ pub fn main(mut arguments: Arguments) -> Done {
     watch_faults().map_err(|error| Error::io("watch signals", error))?;
     let started = Serving::start(config, &events);
     let mut serving = started.inspect_err(|failure| supervisor.failed(&text(failure)))?;
-    supervisor.ready(&serving.config, &serving.engine)?;
+    supervisor.ready(&serving.config, &serving.engine, &serving.inputs)?;
     let run_dir = serving.config.run_dir();
     let mut presence = run_dir.map(|dir| Presence::new(&dir, &path));
 

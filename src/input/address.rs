@@ -1,12 +1,28 @@
 //! Addresses in the network: a host and a port.
 
-use super::fields::plain;
-use crate::config::json::Node;
+use super::Field;
+use super::fields::{brace, plain};
+use super::told::Part;
+use crate::config::json::{Node, Object};
 use crate::config::resolve::Resolver;
 use crate::error::Result;
 
+/// Where an input listens.
+#[derive(Clone, Debug)]
+pub struct Address(pub String);
+
+impl Part for Address {
+    fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Self> {
+        address(&object.required("address")?, resolver).map(Self)
+    }
+
+    fn to_json(&self) -> Vec<Field> {
+        vec![("address", brace(&self.0))]
+    }
+}
+
 /// Reads `host:port`; the host of IPv6 stands in brackets.
-pub fn address(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<String> {
+fn address(node: &Node<'_>, resolver: &Resolver<'_>) -> Result<String> {
     let text = plain(node, resolver)?;
     let is_right = text.rsplit_once(':').is_some_and(|(host, port)| {
         let is_host = |c: char| c.is_ascii_alphanumeric() || "._-%".contains(c);

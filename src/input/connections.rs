@@ -9,6 +9,7 @@
 //! [`UNSENT_MAX`] bytes of answers: a client that does not read its answers is not read from.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,8 +19,10 @@ use super::cutter::{Cut, Cutter, Framing};
 use super::feed::{Feed, Reason, Taken};
 use super::fields::Origin;
 use super::system::Source;
+use super::told::Part;
 use crate::clock::{Clock, Mono};
 use crate::config::json::{Object, quoted};
+use crate::config::resolve::Resolver;
 use crate::error::Result;
 use crate::watermark::seam::park;
 
@@ -58,9 +61,8 @@ pub struct Options {
     idle_timeout: Option<Duration>,
 }
 
-impl Options {
-    /// Reads them from an input's object.
-    pub fn read(object: &mut Object<'_>) -> Result<Self> {
+impl Part for Options {
+    fn read(object: &mut Object<'_>, _: &Resolver<'_>) -> Result<Self> {
         let words = [("lines", Framing::Lines), ("frames", Framing::Frames)];
         let framing = object.take_set("framing");
         let framing = framing.map_or(Ok(Framing::Lines), |node| node.word(&words))?;
@@ -83,8 +85,7 @@ impl Options {
         })
     }
 
-    /// As they stand in a configuration.
-    pub fn to_json(&self) -> Vec<Field> {
+    fn to_json(&self) -> Vec<Field> {
         let Self {
             framing,
             acknowledge,
@@ -110,10 +111,15 @@ impl Options {
     }
 }
 
-/// Where connections come from. Neither call blocks.
+/// Where connections come from. No call blocks.
 pub trait Listener: AsFd {
     /// A connection.
     type Stream: Read + Write + AsFd;
+
+    /// Where it listens, if that is not what it was told.
+    fn place(&self) -> Option<String> {
+        None
+    }
 
     /// The next connection, and who is at its other end; `None`: one who may not send.
     fn accept(&self) -> io::Result<(Self::Stream, Option<String>)>;
@@ -145,8 +151,33 @@ struct Connection<S> {
     is_over: bool,
 }
 
+/// Serves connections until the input is to stop, from what `open` opened at `place`. A listener that fails
+/// is opened again.
+pub fn serve<L: Listener>(
+    place: &dyn Display,
+    options: &Options,
+    feed: &mut Feed<'_>,
+    open: impl Fn() -> io::Result<L>,
+) {
+    loop {
+        let served = open().and_then(|listener| {
+            feed.works(&listener.place().unwrap_or_else(|| place.to_string()));
+            serve_all(&listener, options, feed)
+        });
+        feed.progress.set_connections(0);
+        match served {
+            Ok(()) => return,
+            Err(error) => {
+                if !feed.wait_to_retry(&format!("{place}: {error}")) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// Serves connections until the input is to stop. An error is one of the listener.
-pub fn serve(listener: &impl Listener, options: &Options, feed: &mut Feed<'_>) -> io::Result<()> {
+fn serve_all(listener: &impl Listener, options: &Options, feed: &mut Feed<'_>) -> io::Result<()> {
     let mut connections = Vec::new();
     let mut buf = vec![0; READ_SIZE];
     let mut end = Mono::NEVER;
@@ -160,6 +191,7 @@ pub fn serve(listener: &impl Listener, options: &Options, feed: &mut Feed<'_>) -
             }
         }
         wait(listener, options, feed, &mut connections)?;
+        feed.progress.set_connections(connections.len());
         let is_stopping = feed.is_stopping();
         for connection in &mut connections {
             if connection.is_readable && !is_stopping {
@@ -177,6 +209,7 @@ pub fn serve(listener: &impl Listener, options: &Options, feed: &mut Feed<'_>) -
             let is_silent = |limit| now.since(connection.heard) > limit;
             !connection.has_ended() && !options.idle_timeout.is_some_and(is_silent)
         });
+        feed.progress.set_connections(connections.len());
     }
 }
 
@@ -335,7 +368,7 @@ impl<S: Read + Write> Connection<S> {
                     Taken::Below(0)
                 }
                 Cut::Record(record) => feed.take(record, origin, None),
-                Cut::TooLong(begin) => feed.pass_over(Reason::TooLong, begin),
+                Cut::TooLong(begin) => feed.pass_by(Reason::TooLong, begin),
             };
             *is_first = false;
             match taken {

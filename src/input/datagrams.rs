@@ -8,8 +8,10 @@ use super::Field;
 use super::feed::{Feed, Reason, Taken};
 use super::fields::Origin;
 use super::system::Source;
+use super::told::Part;
 use crate::clock::Clock;
 use crate::config::json::Object;
+use crate::config::resolve::Resolver;
 use crate::error::Result;
 
 /// So many datagrams are received before anything else is looked at.
@@ -24,20 +26,20 @@ pub struct Options {
     receive_buffer: u32,
 }
 
-impl Options {
-    /// Reads them from an input's object.
-    pub fn read(object: &mut Object<'_>) -> Result<Self> {
+impl Part for Options {
+    fn read(object: &mut Object<'_>, _: &Resolver<'_>) -> Result<Self> {
         let size = object.take_set("receiveBufferBytes");
         let receive_buffer = size.map_or(Ok(0), |node| node.number32(0..=1 << 28))?;
         Ok(Self { receive_buffer })
     }
 
-    /// As they stand in a configuration.
-    pub fn to_json(&self) -> Vec<Field> {
+    fn to_json(&self) -> Vec<Field> {
         let Self { receive_buffer } = self;
         vec![("receiveBufferBytes", receive_buffer.to_string())]
     }
+}
 
+impl Options {
     /// What the system is asked for, if anything.
     pub fn buffer_size(&self) -> Option<usize> {
         let size = usize::try_from(self.receive_buffer).ok()?;
@@ -125,9 +127,9 @@ fn receive_all(socket: &impl Datagrams, feed: &mut Feed<'_>) -> io::Result<()> {
             } = received;
             let payload = &buf[..len];
             let taken = if is_denied {
-                feed.pass_over(Reason::Denied, payload)
+                feed.pass_by(Reason::Denied, payload)
             } else if is_cut || len == buf.len() {
-                feed.pass_over(Reason::TooLong, payload)
+                feed.pass_by(Reason::TooLong, payload)
             } else {
                 let origin = Origin {
                     topic: "",

@@ -251,6 +251,7 @@ impl<'a> Feed<'a> {
         origin: Origin<'_>,
         source: Option<Source<'_>>,
     ) -> Taken {
+        self.progress.receive();
         if !self.is_within_rate() {
             return match self.is_stopping() {
                 true => Taken::Ended,
@@ -373,6 +374,12 @@ impl<'a> Feed<'a> {
     pub fn pass_over(&mut self, reason: Reason, payload: &[u8]) -> Taken {
         self.note(reason, payload);
         Taken::Not(reason)
+    }
+
+    /// The same for a record of which nothing was looked at.
+    pub fn pass_by(&mut self, reason: Reason, payload: &[u8]) -> Taken {
+        self.progress.receive();
+        self.pass_over(reason, payload)
     }
 
     fn note(&mut self, reason: Reason, payload: &[u8]) {

@@ -81,6 +81,7 @@ pub fn run_with(
         host.round(|metric| {
             metric.write_to(&mut payload);
             let record = Record::new(metric.name.as_bytes(), clock.wall_ms(), payload.as_bytes());
+            progress.receive();
             match append(stream, &record) {
                 Ok(_) => Progress::count(&progress.records),
                 Err(error) if matches!(error.code(), Code::Closed | Code::Panic) => is_open = false,

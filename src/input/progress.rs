@@ -7,11 +7,42 @@ use std::thread::Thread;
 #[cfg(feature = "input-feed")]
 use super::system::Wake;
 
+/// Names of what is counted, and what they mean.
+pub const MEANINGS: [(&str, &str); 10] = [
+    ("records", "Records taken into the stream."),
+    (
+        "malformed",
+        "Records that made no sense, or of which a part that was asked for did not.",
+    ),
+    (
+        "refused",
+        "Records for which there was no room, or which the stream does not take.",
+    ),
+    ("too long", "Records that were too long."),
+    ("too early", "Records whose own time lies before 2024."),
+    ("over the rate", "Datagrams beyond the rate."),
+    (
+        "denied",
+        "Connections and datagrams of who may not send, and connections without a place.",
+    ),
+    (
+        "lost",
+        "Datagrams that the system dropped before they were received.",
+    ),
+    (
+        "perhaps repeated",
+        "Records that their sender says it may have sent before.",
+    ),
+    ("restarts", "How often it began again after a failure."),
+];
+
 /// What an input has done, and the order to stop. Shared with whoever watches it.
 #[derive(Debug, Default)]
 pub struct Progress {
     stop: AtomicBool,
     ended: AtomicBool,
+    /// Records that came, whatever became of them.
+    pub received: AtomicU64,
     /// Records appended.
     pub records: AtomicU64,
     /// Records that made no sense, or of which a part that was asked for did not.
@@ -32,6 +63,8 @@ pub struct Progress {
     pub repeated: AtomicU64,
     /// How often the input began again after a failure.
     pub restarts: AtomicU64,
+    /// Connections that are open now, where there is such a thing.
+    pub connections: AtomicU64,
     /// Its thread, which the order to stop wakes.
     pub(super) thread: OnceLock<Thread>,
     /// Woken by the order to stop, too.
@@ -64,33 +97,45 @@ impl Progress {
         self.ended.store(true, Ordering::Release);
     }
 
+    /// So many connections are open.
+    #[cfg(any(feature = "input-unix", feature = "input-tcp"))]
+    pub(super) fn set_connections(&self, count: usize) {
+        self.connections.store(count as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All that was counted, each with its name.
-    pub fn counts(&self) -> [(&'static str, u64); 10] {
+    /// A record came.
+    pub(super) fn receive(&self) {
+        Self::count(&self.received);
+    }
+
+    /// What became of what came: the name of each number, what it means, and the number.
+    pub fn counts(&self) -> [(&'static str, &'static str, u64); 10] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let number = |(name, meaning), counter| (name, meaning, load(counter));
         [
-            ("records", load(&self.records)),
-            ("malformed", load(&self.malformed)),
-            ("refused", load(&self.refused)),
-            ("too long", load(&self.too_long)),
-            ("too early", load(&self.early)),
-            ("over the rate", load(&self.limited)),
-            ("denied", load(&self.denied)),
-            ("lost", load(&self.lost)),
-            ("perhaps repeated", load(&self.repeated)),
-            ("restarts", load(&self.restarts)),
+            number(MEANINGS[0], &self.records),
+            number(MEANINGS[1], &self.malformed),
+            number(MEANINGS[2], &self.refused),
+            number(MEANINGS[3], &self.too_long),
+            number(MEANINGS[4], &self.early),
+            number(MEANINGS[5], &self.limited),
+            number(MEANINGS[6], &self.denied),
+            number(MEANINGS[7], &self.lost),
+            number(MEANINGS[8], &self.repeated),
+            number(MEANINGS[9], &self.restarts),
         ]
     }
 
     /// All that was counted, for people: the first three, and of the others those that are not zero.
     pub fn summary(&self) -> String {
         let counts = self.counts().into_iter().enumerate();
-        let shown = counts.filter(|(at, (_, count))| *at < 3 || *count > 0);
+        let shown = counts.filter(|(at, (_, _, count))| *at < 3 || *count > 0);
         let shown: Vec<_> = shown
-            .map(|(_, (name, count))| format!("{count} {name}"))
+            .map(|(_, (name, _, count))| format!("{count} {name}"))
             .collect();
         shown.join(", ")
     }

@@ -168,10 +168,11 @@ fn append_lines(
             }
             Line::End => break,
             Line::TooLong { .. } => {
+                progress.receive();
                 Progress::count(&progress.refused);
                 continue;
             }
-            Line::Whole | Line::Unfinished => {}
+            Line::Whole | Line::Unfinished => progress.receive(),
         }
         let position = file.map(|file| position_bytes(file, source.position));
         let place = position.as_ref().filter(|_| options.resumes);

@@ -5,10 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::address::address;
+use super::address::Address;
 use super::connections::{self, Listener, serve};
-use super::feed::{self, Feed, Patience};
-use super::fields::brace;
+use super::feed::{Feed, Patience};
+use super::told::Told;
 use super::{Field, Input, Progress};
 use crate::config::json::Object;
 use crate::config::resolve::Resolver;
@@ -16,20 +16,11 @@ use crate::engine::Stream;
 use crate::error::Result;
 
 /// What the input is told.
-#[derive(Clone, Debug)]
-struct Options {
-    address: String,
-    connections: connections::Options,
-    feed: feed::Options,
-}
+type Options = Told<Address, connections::Options>;
 
 /// Reads what the input is told.
 pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Arc<dyn Input>> {
-    Ok(Arc::new(Options {
-        address: address(&object.required("address")?, resolver)?,
-        connections: connections::Options::read(object)?,
-        feed: feed::Options::read(object, resolver, false)?,
-    }))
+    Options::read(object, resolver)
 }
 
 struct Streams(TcpListener);
@@ -43,6 +34,10 @@ impl AsFd for Streams {
 impl Listener for Streams {
     type Stream = TcpStream;
 
+    fn place(&self) -> Option<String> {
+        self.0.local_addr().ok().map(|address| address.to_string())
+    }
+
     fn accept(&self) -> io::Result<(TcpStream, Option<String>)> {
         let (stream, peer) = self.0.accept()?;
         stream.set_nonblocking(true)?;
@@ -54,34 +49,16 @@ impl Listener for Streams {
 
 impl Input for Options {
     fn fields(&self) -> Vec<Field> {
-        let Self {
-            address,
-            connections,
-            feed,
-        } = self;
-        let address = vec![("address", brace(address))];
-        [address, connections.to_json(), feed.to_json()].concat()
+        self.to_json()
     }
 
     fn run(&self, stream: &Stream, progress: &Progress) {
         let mut feed = Feed::new("tcp", &self.feed, stream, progress, Patience::Waits);
-        loop {
-            let listened = TcpListener::bind(&self.address).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                Ok(listener)
-            });
-            let served = listened.and_then(|listener| {
-                feed.works(&listener.local_addr()?);
-                serve(&Streams(listener), &self.connections, &mut feed)
-            });
-            match served {
-                Ok(()) => return,
-                Err(error) => {
-                    if !feed.wait_to_retry(&format!("{}: {error}", self.address)) {
-                        return;
-                    }
-                }
-            }
-        }
+        let address = &self.place.0;
+        serve(address, &self.how, &mut feed, || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(Streams(listener))
+        });
     }
 }

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::address::address;
+use super::address::Address;
 use super::datagrams::{self, Datagrams, Received};
-use super::feed::{self, Feed, Patience};
-use super::fields::brace;
+use super::feed::{Feed, Patience};
 use super::system::{set_receive_buffer, socket_number};
+use super::told::Told;
 use super::{Field, Input, Progress};
 use crate::config::json::Object;
 use crate::config::resolve::Resolver;
@@ -22,20 +22,11 @@ use crate::storage::read_text;
 const TABLE_SIZE_MAX: u64 = 4 << 20;
 
 /// What the input is told.
-#[derive(Clone, Debug)]
-struct Options {
-    address: String,
-    datagrams: datagrams::Options,
-    feed: feed::Options,
-}
+type Options = Told<Address, datagrams::Options>;
 
 /// Reads what the input is told.
 pub(super) fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Arc<dyn Input>> {
-    Ok(Arc::new(Options {
-        address: address(&object.required("address")?, resolver)?,
-        datagrams: datagrams::Options::read(object)?,
-        feed: feed::Options::read(object, resolver, false)?,
-    }))
+    Options::read(object, resolver)
 }
 
 struct Socket(UdpSocket);
@@ -87,23 +78,17 @@ fn dropped_in(table: &str, number: u64) -> Option<u64> {
 
 impl Input for Options {
     fn fields(&self) -> Vec<Field> {
-        let Self {
-            address,
-            datagrams,
-            feed,
-        } = self;
-        let address = vec![("address", brace(address))];
-        [address, datagrams.to_json(), feed.to_json()].concat()
+        self.to_json()
     }
 
     fn run(&self, stream: &Stream, progress: &Progress) {
         let mut feed = Feed::new("udp", &self.feed, stream, progress, Patience::Counts);
+        let address = &self.place.0;
         datagrams::serve(&mut feed, || {
-            let socket = UdpSocket::bind(&self.address).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", self.address))
-            })?;
+            let socket = UdpSocket::bind(address)
+                .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
             socket.set_nonblocking(true)?;
-            if let Some(size) = self.datagrams.buffer_size() {
+            if let Some(size) = self.how.buffer_size() {
                 set_receive_buffer(&socket, size)?;
             }
             Ok(Socket(socket))

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use super::connections::{self, Listener, serve};
 use super::datagrams::{self, Datagrams, Received};
-use super::feed::{self, Feed, Patience};
+use super::feed::{Feed, Patience};
 use super::fields::brace;
 use super::system::{Peer, datagrams_at, listen_at, peer_of, receive, set_receive_buffer};
+use super::told::{Part, Told};
 use super::{Field, Input, Progress};
 use crate::config::json::{Node, Object, quoted};
 use crate::config::path;
@@ -35,7 +36,7 @@ struct Place {
     groups: Vec<u32>,
 }
 
-impl Place {
+impl Part for Place {
     fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Self> {
         let path = path(&object.required("path")?, resolver)?;
         let mode = object.take_set("mode").map_or(Ok(0o600), |node| {
@@ -68,7 +69,9 @@ impl Place {
             ("allowGids", format!("{groups:?}")),
         ]
     }
+}
 
+impl Place {
     /// Who it is, if it may send.
     fn admit(&self, peer: Option<Peer>) -> Option<String> {
         let is_open = self.users.is_empty() && self.groups.is_empty();
@@ -95,23 +98,14 @@ fn list(node: Option<Node<'_>>) -> Result<Vec<u32>> {
 }
 
 /// What an input of streams is told.
-#[derive(Clone, Debug)]
-struct StreamOptions {
-    place: Place,
-    connections: connections::Options,
-    feed: feed::Options,
-}
+type StreamOptions = Told<Place, connections::Options>;
 
 /// Reads what an input of streams is told.
 pub(super) fn read_stream(
     object: &mut Object<'_>,
     resolver: &Resolver<'_>,
 ) -> Result<Arc<dyn Input>> {
-    Ok(Arc::new(StreamOptions {
-        place: Place::read(object, resolver)?,
-        connections: connections::Options::read(object)?,
-        feed: feed::Options::read(object, resolver, false)?,
-    }))
+    StreamOptions::read(object, resolver)
 }
 
 struct Streams<'a> {
@@ -138,54 +132,28 @@ impl Listener for Streams<'_> {
 
 impl Input for StreamOptions {
     fn fields(&self) -> Vec<Field> {
-        let Self {
-            place,
-            connections,
-            feed,
-        } = self;
-        [place.to_json(), connections.to_json(), feed.to_json()].concat()
+        self.to_json()
     }
 
     fn run(&self, stream: &Stream, progress: &Progress) {
         let place = &self.place;
         let mut feed = Feed::new("unixStream", &self.feed, stream, progress, Patience::Waits);
-        loop {
-            let listened = listen_at(&place.path, place.mode);
-            let served = listened.and_then(|listener| {
-                feed.works(&place.path.display());
-                serve(&Streams { listener, place }, &self.connections, &mut feed)
-            });
-            match served {
-                Ok(()) => return,
-                Err(error) => {
-                    let error = format!("{}: {error}", place.path.display());
-                    if !feed.wait_to_retry(&error) {
-                        return;
-                    }
-                }
-            }
-        }
+        serve(&place.path.display(), &self.how, &mut feed, || {
+            let listener = listen_at(&place.path, place.mode)?;
+            Ok(Streams { listener, place })
+        });
     }
 }
 
 /// What an input of datagrams is told.
-#[derive(Clone, Debug)]
-struct DatagramOptions {
-    place: Place,
-    datagrams: datagrams::Options,
-    feed: feed::Options,
-}
+type DatagramOptions = Told<Place, datagrams::Options>;
 
 /// Reads what an input of datagrams is told.
 pub(super) fn read_datagram(
     object: &mut Object<'_>,
     resolver: &Resolver<'_>,
 ) -> Result<Arc<dyn Input>> {
-    Ok(Arc::new(DatagramOptions {
-        place: Place::read(object, resolver)?,
-        datagrams: datagrams::Options::read(object)?,
-        feed: feed::Options::read(object, resolver, false)?,
-    }))
+    DatagramOptions::read(object, resolver)
 }
 
 struct Socket<'a> {
@@ -219,12 +187,7 @@ impl Datagrams for Socket<'_> {
 
 impl Input for DatagramOptions {
     fn fields(&self) -> Vec<Field> {
-        let Self {
-            place,
-            datagrams,
-            feed,
-        } = self;
-        [place.to_json(), datagrams.to_json(), feed.to_json()].concat()
+        self.to_json()
     }
 
     fn run(&self, stream: &Stream, progress: &Progress) {
@@ -235,7 +198,7 @@ impl Input for DatagramOptions {
             let socket = datagrams_at(&place.path, place.mode).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", place.path.display()))
             })?;
-            if let Some(size) = self.datagrams.buffer_size() {
+            if let Some(size) = self.how.buffer_size() {
                 set_receive_buffer(&socket, size)?;
             }
             Ok(Socket { socket, place })

@@ -4,10 +4,12 @@
 //! stable as that. Times are in seconds and totals end in `_total`, as is the custom there.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::health::{State, verdict};
 use super::view::{Now, Phase, View};
 use crate::counters::{SinkState, SinkStats, Stats};
+use crate::input::{MEANINGS, Progress};
 
 /// The type that HTTP says it has.
 pub const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -85,7 +87,41 @@ pub fn text(view: &View) -> String {
         states,
         &mut text,
     );
+    inputs(view, &mut text);
     text
+}
+
+/// What the inputs have done since they were started. Two may have one type and one stream, so each has its
+/// place in the configuration, too.
+fn inputs(view: &View, text: &mut String) {
+    let inputs = view.inputs();
+    let labels = inputs.iter().enumerate().map(|(place, input)| {
+        let (kind, stream) = (label(input.name), label(&input.stream));
+        format!("input=\"{place}\",type={kind},stream={stream}")
+    });
+    let labels: Vec<_> = labels.collect();
+    let mut all = |name: &str, help: &str, kind: &str, value: &dyn Fn(&Progress) -> u64| {
+        let name = format!("forebay_input_{}", name.replace(' ', "_"));
+        begin(&name, help, kind, text);
+        for (labels, input) in labels.iter().zip(inputs.iter()) {
+            sample(&name, labels, &value(&input.progress), text);
+        }
+    };
+    let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    let help = "Records that came, whatever became of them.";
+    all("received_total", help, "counter", &|input| {
+        load(&input.received)
+    });
+    for (at, (name, help)) in MEANINGS.into_iter().enumerate() {
+        let name = format!("{name}_total");
+        all(&name, help, "counter", &|input| input.counts()[at].2);
+    }
+    let help = "Connections that are open.";
+    all("connections", help, "gauge", &|input| {
+        load(&input.connections)
+    });
+    let help = "1 when its source has ended, and nothing will come any more.";
+    all("ended", help, "gauge", &|input| input.has_ended().into());
 }
 
 /// What is true of the process as a whole.

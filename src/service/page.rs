@@ -4,12 +4,14 @@
 //! fetches the inner part again each two seconds.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::health::{State, fill_percent, verdict};
 use super::history::{Rates, SAMPLE_EVERY, Sample};
 use super::view::{Now, Phase, View, Watched};
 use crate::counters::{Health, SinkStats, Stats};
 use crate::format::Loss;
+use crate::input::Running;
 
 /// The type that HTTP says it has.
 pub const KIND: &str = "text/html; charset=utf-8";
@@ -42,6 +44,7 @@ pub fn inner(view: &View) -> String {
         let (samples, rates) = view.history(index);
         stream(watched, stats, &samples, rates, &mut text);
     }
+    inputs(&view.inputs(), &mut text);
     let events = view.events();
     if !events.is_empty() {
         text.push_str("<section><h2>What happened</h2><table>");
@@ -85,6 +88,40 @@ fn head(view: &View, now: &Now, text: &mut String) {
         }
         text.push_str("</ul>");
     }
+}
+
+/// What came in, and what became of it.
+fn inputs(inputs: &[Running], text: &mut String) {
+    if inputs.is_empty() {
+        return;
+    }
+    text.push_str(
+        "<section><h2>Inputs</h2><table><tr><th>input</th><th>stream</th><th>received</th>\
+         <th>taken</th><th>else</th><th>connections</th></tr>",
+    );
+    for input in inputs {
+        let progress = &input.progress;
+        let load = |number: &AtomicU64| whole(number.load(Ordering::Relaxed));
+        let others = progress.counts().into_iter().skip(1);
+        let others = others.filter(|(_, _, count)| *count > 0);
+        let mut others: Vec<_> = others
+            .map(|(name, _, count)| format!("{} {name}", whole(count)))
+            .collect();
+        if progress.has_ended() {
+            others.push("ended".to_owned());
+        }
+        let _ = write!(
+            text,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            input.name,
+            escaped(&input.stream),
+            load(&progress.received),
+            load(&progress.records),
+            others.join(", "),
+            load(&progress.connections)
+        );
+    }
+    text.push_str("</table></section>");
 }
 
 fn stream(watched: &Watched, stats: &Stats, samples: &[Sample], rates: Rates, text: &mut String) {

@@ -12,6 +12,7 @@ use crate::clock::Mono;
 use crate::config::Config;
 use crate::counters::Stats;
 use crate::engine::{Engine, Stream};
+use crate::input::Running;
 use crate::watermark::seam::Mutex;
 
 /// So many events are remembered: the newest.
@@ -43,6 +44,7 @@ struct State {
     /// So long nothing may move while records wait.
     limit: Duration,
     streams: Arc<[Watched]>,
+    inputs: Arc<[Running]>,
     /// What is wrong with a thread.
     stuck: Option<String>,
 }
@@ -83,6 +85,7 @@ impl Default for View {
                 phase: Phase::Opening,
                 limit: Duration::MAX,
                 streams: Arc::new([]),
+                inputs: Arc::new([]),
                 stuck: None,
             }),
             history: Mutex::default(),
@@ -94,7 +97,7 @@ impl Default for View {
 impl View {
     /// The engine is open, for the first time or again. What is known of a stream that was there before is
     /// kept.
-    pub fn open(&self, config: &Config, engine: &Engine) {
+    pub fn open(&self, config: &Config, engine: &Engine, inputs: &[Running]) {
         let streams = config.streams.iter().filter_map(|options| {
             let buffer = &options.buffer;
             Some(Watched {
@@ -115,6 +118,7 @@ impl View {
         state.phase = Phase::Serving;
         state.limit = config.service().stalled;
         state.streams = streams;
+        state.inputs = inputs.into();
         state.stuck = None;
     }
 
@@ -162,6 +166,11 @@ impl View {
     /// What happened and when, the oldest first.
     pub fn events(&self) -> Vec<(u64, String)> {
         self.events.lock().iter().cloned().collect()
+    }
+
+    /// The inputs, in the order of the configuration.
+    pub fn inputs(&self) -> Arc<[Running]> {
+        Arc::clone(&self.state.lock().inputs)
     }
 
     /// How far the process is.

@@ -226,7 +226,8 @@ fn the_status_page_moves_with_the_configuration() {
     with_service(&setup, r#"{"http": {"listen": "127.0.0.1:0"}}"#);
     let running = setup.serve(&[]);
     let first = address(&running);
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address at which no other test asks for a port while it is free.
+    let taken = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     change(&setup, |config| {
         config["service"]["http"]["listen"] = json!(listen)

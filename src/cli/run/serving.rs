@@ -103,7 +103,7 @@ impl Serving {
             }
         };
         logger::configure(serving.config.service().log);
-        supervisor.ready(&serving.config, &serving.engine)?;
+        supervisor.ready(&serving.config, &serving.engine, &serving.inputs)?;
         Ok((serving, refused))
     }
 
