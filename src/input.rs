@@ -39,10 +39,12 @@ mod progress;
 pub mod stdin;
 #[cfg(feature = "input-feed")]
 mod system;
+#[cfg(feature = "input-tail")]
+pub mod tail;
 #[cfg(feature = "input-tcp")]
 pub mod tcp;
 pub mod time;
-#[cfg(any(feature = "input-unix", feature = "input-udp", feature = "input-tcp"))]
+#[cfg(feature = "input-feed")]
 mod told;
 #[cfg(feature = "input-udp")]
 pub mod udp;
@@ -99,6 +101,10 @@ const KINDS: &[Kind] = &[
     ("tcp", Ok(tcp::read)),
     #[cfg(not(feature = "input-tcp"))]
     ("tcp", Err("input-tcp")),
+    #[cfg(feature = "input-tail")]
+    ("tail", Ok(tail::read)),
+    #[cfg(not(feature = "input-tail"))]
+    ("tail", Err("input-tail")),
 ];
 
 /// An input of the configuration.

@@ -20,6 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod faults;
+#[cfg(feature = "input-tail")]
+mod followed;
 mod memory;
 mod ram;
 mod real;
@@ -30,6 +32,8 @@ mod surroundings;
 #[cfg(feature = "cli")]
 pub use faults::watch_faults;
 pub use faults::{MARK, at_risk, note_fault};
+#[cfg(feature = "input-tail")]
+pub use followed::{Followed, Shown, names_in, shown_at};
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};

@@ -20,3 +20,5 @@ mod page;
 mod process;
 #[path = "inputs/streams.rs"]
 mod streams;
+#[path = "inputs/tail.rs"]
+mod tail;

@@ -446,8 +446,13 @@ impl<'a> Feed<'a> {
 
     /// The source works, and this is where: the next failure is the first.
     pub fn works(&mut self, place: &dyn std::fmt::Display) {
+        self.begins(&format_args!("listening at {place}"));
+    }
+
+    /// The same in other words.
+    pub fn begins(&mut self, text: &dyn std::fmt::Display) {
         self.retry = RETRY_PAUSE;
-        log::info!("input {}: listening at {place}", self.name);
+        log::info!("input {}: {text}", self.name);
     }
 
     /// Asks for everything below `offset` to become durable, without waiting, and says below which offset

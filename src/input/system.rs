@@ -101,6 +101,86 @@ impl<'a> Source<'a> {
     }
 }
 
+#[cfg(feature = "input-tail")]
+pub use watched::Watch;
+
+/// Files that others write.
+#[cfg(feature = "input-tail")]
+mod watched {
+    use std::path::Path;
+
+    use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init, remove_watch};
+
+    use std::os::fd::AsRawFd;
+
+    use super::{AsFd, OwnedFd};
+    use crate::storage::FileId;
+
+    /// Is ready when a file is written, and when names in its directory change. Where the system has no place
+    /// for it, it never is.
+    pub struct Watch {
+        system: Option<OwnedFd>,
+        has_dir: bool,
+        /// Which file it looks at, and by which number.
+        file: Option<(FileId, i32)>,
+    }
+
+    impl Watch {
+        /// One that looks at nothing yet.
+        pub fn new() -> Self {
+            Self {
+                system: init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok(),
+                has_dir: false,
+                file: None,
+            }
+        }
+
+        /// Looks at the directory of `path`, and at an open file.
+        pub fn look_at(&mut self, path: &Path, open: Option<(FileId, &impl AsFd)>) {
+            let Some(system) = &self.system else {
+                return;
+            };
+            if !self.has_dir
+                && let Some(dir) = path.parent()
+            {
+                let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
+                self.has_dir = add_watch(system, dir, flags).is_ok();
+            }
+            if self.file.map(|(id, _)| id) == open.as_ref().map(|(id, _)| *id) {
+                return;
+            }
+            if let Some((_, number)) = self.file.take() {
+                let _ = remove_watch(system, number);
+            }
+            if let Some((id, open)) = open {
+                // By its number it is this one, whatever it is called by now.
+                let own = format!("/proc/self/fd/{}", open.as_fd().as_raw_fd());
+                let watch = add_watch(system, own, WatchFlags::MODIFY);
+                self.file = watch.ok().map(|number| (id, number));
+            }
+        }
+
+        /// All that is looked at is told of.
+        pub fn is_there(&self) -> bool {
+            self.has_dir && self.file.is_some()
+        }
+
+        /// What is ready when something has changed.
+        pub fn file(&self) -> Option<&OwnedFd> {
+            self.system.as_ref()
+        }
+
+        /// Forgets what has changed.
+        pub fn forget(&self) {
+            let Some(system) = &self.system else {
+                return;
+            };
+            let mut events = [0; 4096];
+            while rustix::io::read(system, &mut events).is_ok_and(|len| len > 0) {}
+        }
+    }
+}
+
 #[cfg(any(feature = "input-unix", feature = "input-udp"))]
 pub use sockets::*;
 

@@ -18,6 +18,17 @@ pub trait Part: Debug + Send + Sync + Sized {
     fn to_json(&self) -> Vec<Field>;
 }
 
+/// No keys.
+impl Part for () {
+    fn read(_: &mut Object<'_>, _: &Resolver<'_>) -> Result<Self> {
+        Ok(())
+    }
+
+    fn to_json(&self) -> Vec<Field> {
+        Vec::new()
+    }
+}
+
 /// See the module's description.
 #[derive(Clone, Debug)]
 pub struct Told<P, H> {

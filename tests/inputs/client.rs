@@ -44,6 +44,16 @@ pub fn storing(name: &str, kind: &str, more: &str) -> Setup {
     setup
 }
 
+/// One that stores what an input takes which lies in its own directory, and what else was made there.
+pub fn storing_with<T>(name: &str, make: impl FnOnce(&Path) -> (String, T)) -> (Setup, T) {
+    let setup = Setup::new(name, NO_SINK, ROOM, "");
+    let (input, made) = make(setup.scratch.path());
+    let text = std::fs::read_to_string(&setup.config).unwrap();
+    let text = text.replacen(r#""inputs": []"#, &format!(r#""inputs": [{input}]"#), 1);
+    std::fs::write(&setup.config, text).unwrap();
+    (setup, made)
+}
+
 /// A process that listens, and where.
 pub struct Listening {
     pub running: Running,

@@ -15,7 +15,15 @@ fn the_examples_of_the_page_are_taken_by_check() {
         let ended = verb("check", &path, &[]).expect(0);
         assert!(!ended.err.contains("error"), "{example}\n{ended:?}");
     }
-    for kind in ["stdin", "host", "unixStream", "unixDatagram", "udp", "tcp"] {
+    for kind in [
+        "stdin",
+        "host",
+        "unixStream",
+        "unixDatagram",
+        "udp",
+        "tcp",
+        "tail",
+    ] {
         let name = format!(r#""type": "{kind}""#);
         assert!(
             examples.iter().any(|example| example.contains(&name)),
