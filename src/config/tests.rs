@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 29] = [
+const PLACES: [(&str, &str); 30] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -41,6 +41,7 @@ const PLACES: [(&str, &str); 29] = [
     ("unixDatagram", "inputs[0]"),
     ("udp", "inputs[0]"),
     ("tcp", "inputs[0]"),
+    ("tail", "inputs[0]"),
 ];
 
 /// Each kind of input with what it cannot do without.
@@ -51,6 +52,7 @@ const INPUTS: &[(&str, &[(&str, &str)])] = &[
     ("unixDatagram", &[("path", "\"/run/x\"")]),
     ("udp", &[("address", "\"localhost:1\"")]),
     ("tcp", &[("address", "\"localhost:1\"")]),
+    ("tail", &[("path", "\"/var/log/x\"")]),
 ];
 
 /// Whether this build knows the fields of a place.
@@ -66,6 +68,7 @@ fn is_compiled_in(place: &str) -> bool {
         "records" | "udp" => cfg!(feature = "input-udp"),
         "unixStream" | "unixDatagram" => cfg!(feature = "input-unix"),
         "tcp" => cfg!(feature = "input-tcp"),
+        "tail" => cfg!(feature = "input-tail"),
         _ => true,
     }
 }

@@ -202,10 +202,11 @@ kafka | exactlyOnce | "yes" | must be true or false
 kafka | exactlyOnce | true | not available in this version
 kafka | answerTimeoutMs | 999 | must be 1000..=86400000
 kafka | answerTimeoutMs | 86400001 | must be 1000..=86400000
-input | type | "syslog" | must be "stdin" or "host" or "unixStream" or "unixDatagram" or "udp" or "tcp"
+input | type | "syslog" | must be "stdin" or "host" or "unixStream" or "unixDatagram" or "udp" or "tcp" or "tail"
 input | type | "unixStream" | this build does not have the feature "input-unix"
 input | type | "udp" | this build does not have the feature "input-udp"
 input | type | "tcp" | this build does not have the feature "input-tcp"
+input | type | "tail" | this build does not have the feature "input-tail"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string
 stdin | format | "json" | must be "lines" or "ndjson"
@@ -248,6 +249,9 @@ tcp | framing | 5 | must be "lines" or "frames"
 tcp | acknowledge | "yes" | must be "never" or "asked" or "always"
 tcp | maxConnections | 0 | must be 1..=1024
 tcp | idleTimeoutMs | "1s" | must be 0..=86400000
+tail | path | 5 | must be a string
+tail | startAt | "end" | must be "oldest" or "newest"
+tail | rotateWaitMs | 3600001 | must be 0..=3600000
 "#;
 
 /// The rows of [`BAD`] that this build can show.
@@ -436,10 +440,10 @@ fn every_key_in_the_code_has_a_bad_value_here() {
         include_str!("../../input/datagrams.rs"),
         #[cfg(feature = "input-unix")]
         include_str!("../../input/unix.rs"),
-        #[cfg(feature = "input-udp")]
-        include_str!("../../input/udp.rs"),
-        #[cfg(feature = "input-tcp")]
-        include_str!("../../input/tcp.rs"),
+        #[cfg(any(feature = "input-udp", feature = "input-tcp"))]
+        include_str!("../../input/address.rs"),
+        #[cfg(feature = "input-tail")]
+        include_str!("../../input/tail.rs"),
     ] {
         let lines = source.lines();
         let reads = lines.filter(|line| {
