@@ -298,8 +298,10 @@ impl Engine {
     /// flight, writes clean checkpoints, and ends the threads. Idempotent.
     ///
     /// Blocks for at most `timeout`. [`Code::Timeout`]: a thread did not end in time, because a sink or
-    /// the medium did not answer; what is not durable by then may still become so. What is stored and
-    /// not delivered stays stored.
+    /// the medium did not answer; what is not durable by then may still become so. [`Code::Full`]: all
+    /// threads have ended, and records are left that a stream without room, whose `onFull` is not
+    /// `dropOldest`, could not store; a shared ring keeps them for the next open. What is stored and not
+    /// delivered stays stored.
     pub fn close(&self, timeout: Duration) -> Result<()> {
         if self.is_inherited() {
             // Locks may be held for ever by threads that are not here.
@@ -330,11 +332,26 @@ impl Engine {
             && threads.tellers.is_empty();
         self.streams.iter().for_each(Stream::end);
         match is_done {
-            true => Ok(()),
+            true => self.left_over(),
             false => Err(Error::refused(
                 Code::Timeout,
                 "close: a thread did not end in time",
             )),
+        }
+    }
+
+    /// The threads have ended: whether a ring still has records.
+    fn left_over(&self) -> Result<()> {
+        let left = |stream: &&Stream| stream.stats().queued > 0 && !self.is_poisoned();
+        match self.streams.iter().find(left) {
+            None => Ok(()),
+            Some(stream) => {
+                let (count, name) = (stream.stats().queued, stream.name());
+                let text = format!(
+                    "close: the buffer of stream \"{name}\" has no room for the last {count} records"
+                );
+                Err(Error::text(Code::Full, "", text))
+            }
         }
     }
 }

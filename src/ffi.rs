@@ -174,7 +174,8 @@ pub unsafe extern "C" fn forebay_open(
 /// Takes no more records, makes durable what was taken, waits for batches under way, and ends the threads.
 ///
 /// Blocks for at most `timeout_ms`. After FOREBAY_OK the handle is gone, and no callback of this engine
-/// runs any more. After FOREBAY_ERR_TIMEOUT, when a sink or the medium did not answer in time, the
+/// runs any more. FOREBAY_ERR_FULL is the same, but a stream without room could not store its last records.
+/// After FOREBAY_ERR_TIMEOUT, when a sink or the medium did not answer in time, the
 /// engine takes nothing more and the handle is still good: close it again, or leave it. What is stored and
 /// not delivered stays stored. Handles of its streams outlive it: they refuse, and are still to be freed.
 ///

@@ -148,7 +148,7 @@ impl Stream {
         &self.log
     }
 
-    /// Everything that the ring had is durable, and the checkpoint says so.
+    /// Everything that the ring had is durable, and the checkpoint says so; or the log had no room for it.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -181,6 +181,12 @@ impl Stream {
             self.log.reserve();
         }
         self.settle(&done, now);
+        if is_closing && self.is_full {
+            // Nobody delivers any more, so nothing will make room. What is left stays in the ring.
+            let _ = self.log.checkpoint();
+            self.letters.iter_mut().for_each(DeadLetters::close);
+            self.is_closed = true;
+        }
     }
 
     fn drain_and_commit(&mut self, now: Mono, clock: &dyn Clock) -> Result<(), Trouble> {

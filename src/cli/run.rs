@@ -155,13 +155,18 @@ pub fn main(mut arguments: Arguments) -> Done {
     }
 }
 
-/// Makes durable what is there, before anybody waits for sinks. What it does not reach, the close does.
+/// Makes durable what is there, before anybody waits for sinks. What it does not reach, the close does. A
+/// stream without room waits for a sink that makes some, as long as there is one.
 fn store(engine: &Engine, clock: &System, until: Mono) {
     for name in engine.stream_names() {
-        let left = until.since(clock.mono());
-        let flushed = engine.stream(name).and_then(|stream| stream.flush(left));
-        if let Err(error) = flushed {
+        let Ok(stream) = engine.stream(name) else {
+            continue;
+        };
+        while let Err(error) = stream.flush(until.since(clock.mono()).min(LOOK)) {
             log::debug!("{name}: {error}");
+            if clock.mono() >= until || !stream.stats().sinks.iter().any(is_delivering) {
+                break;
+            }
         }
     }
 }

@@ -211,7 +211,7 @@ pub struct Kinesis {
 }
 
 /// What one request came to.
-enum Told {
+enum CameTo {
     /// The entries have been read.
     Entries,
     /// These records are refused, and why.
@@ -314,18 +314,18 @@ impl BlockingSink for Kinesis {
                 continue;
             }
             match self.request(until) {
-                Told::Entries => {
+                CameTo::Entries => {
                     if !self.settle(batch, answer) {
                         // What follows does not overtake what failed.
                         answer.retry_rest(None);
                         return;
                     }
                 }
-                Told::Refused(text) => match self.sent.len() {
+                CameTo::Refused(text) => match self.sent.len() {
                     1 => refused.push((self.sent[0], text)),
                     _ => self.halve(),
                 },
-                Told::Failed(link, after, text) => {
+                CameTo::Failed(link, after, text) => {
                     if link == Link::Throttled {
                         self.throttle_all(batch);
                     }
@@ -348,7 +348,7 @@ impl BlockingSink for Kinesis {
 
 impl Kinesis {
     /// Sends the request that was made, at once again where only the time or the credentials were wrong.
-    fn request(&mut self, until: Mono) -> Told {
+    fn request(&mut self, until: Mono) -> CameTo {
         let shared = Arc::clone(&self.shared);
         let count = self.body.records();
         let encoding = shared.options.encoding;
@@ -357,7 +357,7 @@ impl Kinesis {
         loop {
             let credentials = match shared.provider.get() {
                 Ok(credentials) => credentials,
-                Err(failure) => return Told::Failed(failure.link, None, failure.text),
+                Err(failure) => return CameTo::Failed(failure.link, None, failure.text),
             };
             let signed_ms = shared.time.now_ms(&*shared.clock);
             let sent = shared.send(
@@ -370,15 +370,15 @@ impl Kinesis {
             );
             let reply = match sent {
                 Ok(reply) => reply,
-                Err(text) => return Told::Failed(Link::Down, None, text),
+                Err(text) => return CameTo::Failed(Link::Down, None, text),
             };
             if reply.status == 200 {
                 return match self.entries.read(encoding, &self.answer, count) {
                     Ok(()) => {
                         shared.time.follow(&reply.dated);
-                        Told::Entries
+                        CameTo::Entries
                     }
-                    Err(text) => Told::Failed(Link::Down, None, text),
+                    Err(text) => CameTo::Failed(Link::Down, None, text),
                 };
             }
             let (name, said) = answer::error_of(encoding, &self.answer, &reply.error_type);
@@ -398,8 +398,8 @@ impl Kinesis {
                 (name, false) => format!("{name}: {said}"),
             };
             return match kind {
-                Kind::Records => Told::Refused(text),
-                kind => Told::Failed(kind.link(), reply.retry_after, text),
+                Kind::Records => CameTo::Refused(text),
+                kind => CameTo::Failed(kind.link(), reply.retry_after, text),
             };
         }
     }

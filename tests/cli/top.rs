@@ -262,7 +262,9 @@ fn it_can_be_stopped_and_continued() {
     screen.wait_for("a frame", |frame| has(frame, &["telemetry", "absent"]));
     screen.press("\x1a");
     wait_until("the terminal's old modes", || screen.has_modes_of_before());
-    assert!(screen.written().contains("\x1b[?1049l"));
+    wait_until("the old screen", || {
+        screen.written().contains("\x1b[?1049l")
+    });
     let frames = screen.written().matches("\x1b[H").count();
     screen.press("\n");
     wait_until("a frame again", || {

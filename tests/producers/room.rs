@@ -134,6 +134,56 @@ fn while_a_sink_is_dead_append_waits_under_block_only() {
     }
 }
 
+/// A close does not wait for room that nobody makes. It says what is left; what is stored stays stored, and what
+/// a shared ring has is stored by the next open that has room.
+#[test]
+fn a_close_without_room_says_so_and_loses_nothing_durable() {
+    for (policy, ring) in [
+        ("rejectNew", "private"),
+        ("rejectNew", "shared"),
+        ("block", "shared"),
+    ] {
+        let scratch = Scratch::new(&format!("no-room-{policy}-{ring}"));
+        let more = r#""blockTimeoutMs": 50"#;
+        let text = format!(r#""onFull": "{policy}", "ring": "{ring}""#);
+        let text = match policy {
+            "block" => small(&format!("{text}, {more}")),
+            _ => small(&text),
+        };
+        let (engine, stream, _, _) = open(&scratch, &text, &Gate::default());
+        let mut tally = Tally::default();
+        // The ring is full for as long as a sync takes, too.
+        let (mut taken, mut since) = (0, Instant::now());
+        while since.elapsed() < SLACK {
+            tally.append(&stream);
+            if tally.taken > taken {
+                (taken, since) = (tally.taken, Instant::now());
+            }
+            thread::park_timeout(Duration::from_micros(200));
+        }
+        let closed = engine.close(LIMIT).unwrap_err();
+        let stats = stream.stats();
+        assert_eq!(closed.code(), Code::Full, "{closed}");
+        assert!(stats.queued > 0, "{stats:?}");
+        assert_eq!(stats.durable_offset + stats.queued, tally.taken);
+        let told = format!("has no room for the last {} records", stats.queued);
+        assert!(closed.to_string().contains(&told), "{closed}");
+        assert_eq!(engine.close(LIMIT).unwrap_err().code(), Code::Full);
+        drop((engine, stream));
+
+        let (_engine, stream, sink, is_alive) = open(&scratch, &text, &Gate::default());
+        is_alive.store(true, Ordering::SeqCst);
+        let expected = match ring {
+            "shared" => tally.taken,
+            _ => stats.durable_offset,
+        };
+        wait_until("delivery", || sink.got().len() as u64 >= expected);
+        stream.flush(LIMIT).unwrap();
+        let delivered = sink.got().into_iter().map(|got| got.time_ms);
+        assert!(delivered.eq(0..expected), "{policy} {ring}");
+    }
+}
+
 /// `G-063`, `G-064`, `G-065`: while each sync takes a second and a half, the ring fills up; whoever does not
 /// wait is refused at once, and whoever waits gets in with the next sync.
 #[test]

@@ -84,10 +84,15 @@ impl Serving {
             engine,
             ..
         } = self;
-        if let Err(error) = closed {
-            // A drop would wait for its threads once more.
-            std::mem::forget(engine);
-            return Err(error.into());
+        match closed {
+            Ok(()) => {}
+            // Nobody was told that it is stored.
+            Err(error) if error.code() == Code::Full => log::error!("reload: {error}"),
+            Err(error) => {
+                // A drop would wait for its threads once more.
+                std::mem::forget(engine);
+                return Err(error.into());
+            }
         }
         drop(engine);
         let (serving, refused) = match Serving::start(config, events) {
