@@ -161,7 +161,7 @@ impl Exporter {
             window,
             lanes: (0..lanes).map(lane).collect(),
             classes,
-            giving_up: GivingUp::new(letters, limits.record_bytes_max),
+            giving_up: GivingUp::new(letters, &limits),
             narrow,
             outcomes: Outcomes::for_batches(lanes, records_max),
             ticket: Ticket::default(),

@@ -63,6 +63,9 @@ pub struct Limits {
     /// Batches that are under way at once stay in the order of submission, and when records of one are
     /// not accepted, neither are those of the later ones.
     pub keeps_order: bool,
+    /// It remembers how far it has come: nothing is submitted behind a record that was given up before
+    /// that one's dead letter is durable, because after a crash the record would count as delivered.
+    pub letters_first: bool,
     /// After this time a batch that was not answered for is given up and sent again.
     pub answer_timeout: Duration,
 }
@@ -76,6 +79,7 @@ impl Default for Limits {
             record_bytes_max: u32::MAX,
             in_flight_max: 1,
             keeps_order: true,
+            letters_first: false,
             answer_timeout: Duration::from_secs(60),
         }
     }

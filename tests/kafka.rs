@@ -11,6 +11,10 @@ mod common;
 mod broker;
 #[path = "kafka/delivery.rs"]
 mod delivery;
+#[path = "kafka/once.rs"]
+mod once;
+#[path = "common/process.rs"]
+mod process;
 #[path = "kafka/proxy.rs"]
 mod proxy;
 #[cfg(feature = "kafka-tls")]

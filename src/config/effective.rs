@@ -146,6 +146,7 @@ fn kafka(options: &crate::sink::kafka::Options) -> Fields {
         bootstrap_servers,
         topic,
         properties,
+        is_exactly_once,
         answer_timeout,
     } = options;
     let properties: Vec<_> = properties
@@ -156,7 +157,7 @@ fn kafka(options: &crate::sink::kafka::Options) -> Fields {
         ("bootstrapServers", template(bootstrap_servers)),
         ("topic", template(topic)),
         ("properties", object(&properties)),
-        ("exactlyOnce", "false".to_owned()),
+        ("exactlyOnce", is_exactly_once.to_string()),
         ("answerTimeoutMs", millis(*answer_timeout)),
     ]
 }

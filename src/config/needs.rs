@@ -68,9 +68,11 @@ impl Needs {
             },
             // What the client has of them: their bytes, and about as much again for each record.
             #[cfg(feature = "kafka")]
-            SinkKind::Kafka(_) => {
+            SinkKind::Kafka(ref options) => {
                 let lanes = stream.delivery.max_in_flight as usize;
-                exporter::buffers(lanes, ordering) + 2 * lanes
+                // The thread that makes transactions has a copy.
+                let copies = usize::from(options.is_exactly_once);
+                exporter::buffers(lanes, ordering) + 2 * lanes + copies
             }
             #[cfg(any(feature = "file", feature = "stdout"))]
             _ => exporter::buffers(1, ordering),

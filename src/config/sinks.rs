@@ -28,6 +28,15 @@ pub struct SinkConfig {
 }
 
 impl SinkConfig {
+    /// Each batch is a transaction.
+    pub(super) fn is_exactly_once(&self) -> bool {
+        match &self.kind {
+            #[cfg(feature = "kafka")]
+            SinkKind::Kafka(options) => options.is_exactly_once,
+            _ => false,
+        }
+    }
+
     /// Compresses what goes there, if that is possible; else says why not.
     #[cfg_attr(not(feature = "kinesis"), allow(clippy::unused_self))]
     pub(super) fn compress(&mut self) -> std::result::Result<(), &'static str> {

@@ -11,6 +11,7 @@ use super::{
     BUDGET_MIN, Batch, Delivery, Io, NAME_LEN_MAX, Result, SEGMENT_SIZE_MIN, SinkConfig, SinkKind,
     millis, name, path, ring, sinks,
 };
+use crate::exporter::Ordering;
 use crate::syncer::letter_len_max;
 
 /// The size of a segment where nothing else is said, in bytes: less where addresses are short.
@@ -177,6 +178,12 @@ impl StreamConfig {
         }
         let batch = Batch::read(batch, &mut sinks)?;
         let delivery = Delivery::read(delivery)?;
+        if delivery.ordering != Ordering::Stream && sinks.iter().any(SinkConfig::is_exactly_once) {
+            let delivery = section(&mut node.object()?, "delivery")?;
+            let ordering = delivery.and_then(|mut delivery| delivery.take_set("ordering"));
+            let rule = "must be \"stream\" where a sink has \"exactlyOnce\": true";
+            return Err(ordering.as_ref().unwrap_or(node).error(rule));
+        }
         let dead_letters = section(&mut object, "deadLetters")?;
         let dead_letters_max_bytes = read_dead_letters(dead_letters, buffer.max_record_bytes)?;
         let is_only_stored = sinks.iter().all(|sink| matches!(sink.kind, SinkKind::None));

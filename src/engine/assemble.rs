@@ -411,9 +411,12 @@ fn build_sink(
         }
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(options) => {
-            let clock = Arc::clone(&world.clock);
-            let kafka = crate::sink::kafka::Kafka::new(options.clone(), clock)?;
-            Ok(Some(Box::new(kafka)))
+            use crate::sink::kafka::{ExactlyOnce, Kafka};
+            let (options, clock) = (options.clone(), Arc::clone(&world.clock));
+            Ok(Some(match options.is_exactly_once {
+                true => Box::new(ExactlyOnce::new(options, sink.name.as_str(), clock)?),
+                false => Box::new(Kafka::new(options, clock)?),
+            }))
         }
     }
 }

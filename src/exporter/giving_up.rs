@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::window::State;
 use super::{Exporter, Pick};
 use crate::counters::{CursorCounter, SinkState};
+use crate::sink::Limits;
 use crate::syncer::{LETTERS_MAX, Letter, LetterBox};
 
 /// Records that are given up and whose letters are not durable.
@@ -18,6 +19,8 @@ pub(super) struct GivingUp {
     has_failed: bool,
     /// The longest record that the sink takes.
     body_len_max: u32,
+    /// Nothing later is sent before the letters are durable.
+    is_first: bool,
 }
 
 struct Dead {
@@ -26,14 +29,15 @@ struct Dead {
 }
 
 impl GivingUp {
-    pub(super) fn new(letters: Arc<LetterBox>, body_len_max: u32) -> Self {
+    pub(super) fn new(letters: Arc<LetterBox>, limits: &Limits) -> Self {
         Self {
             letters,
             dead: Vec::new(),
             posted: 0,
             failures: 0,
             has_failed: false,
-            body_len_max,
+            body_len_max: limits.record_bytes_max,
+            is_first: limits.letters_first,
         }
     }
 
@@ -44,6 +48,11 @@ impl GivingUp {
     /// Something is given up whose letter is not durable.
     pub(super) fn is_any(&self) -> bool {
         !self.dead.is_empty()
+    }
+
+    /// What is given up has to be durable before anything is sent.
+    pub(super) fn holds_up(&self) -> bool {
+        self.is_first && self.is_any()
     }
 
     /// Letters are with the syncer, which may still make them durable.

@@ -79,6 +79,9 @@ impl Narrow {
 impl Exporter {
     /// Whether anything may be sent beside what is under way.
     pub(super) fn may_pick(&self) -> bool {
+        if self.giving_up.holds_up() {
+            return false;
+        }
         let is_busy = || self.lanes.iter().any(|lane| lane.is_busy);
         self.narrow.suspect.is_empty() || !is_busy() && !self.giving_up.is_any()
     }

@@ -18,7 +18,6 @@
 //! **Invariants.** A record is accepted only after the report that all brokers which must have it have it.
 //! Reports of an ended client are never looked at.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +28,16 @@ use crate::error::{Code, Error, Result};
 
 mod client;
 mod codes;
+mod message;
+mod once;
 mod producer;
 mod quiet;
 
-use client::{ErrorCode, Headers, Message, Settings, describe};
+pub use once::ExactlyOnce;
+
+use client::{ErrorCode, Settings, describe};
 use codes::Verdict;
+use message::{Origin, message};
 use producer::{Ending, Heard, Producer};
 use quiet::Quiet;
 
@@ -46,6 +50,8 @@ pub struct Options {
     pub topic: Text,
     /// Properties of the client. They win over ours.
     pub properties: Vec<(String, Text)>,
+    /// Batches go as transactions, with the cursor's place among them: see [`ExactlyOnce`].
+    pub is_exactly_once: bool,
     /// After so long without an answer for a batch, the client is ended, and another made.
     pub answer_timeout: Duration,
 }
@@ -70,7 +76,7 @@ const DEFAULTS: [(&str, &str); 7] = [
 
 /// Properties that would break a promise of the sink, and why.
 const REFUSED: [(&str, &str); 3] = [
-    ("transactional.id", "not available in this version"),
+    ("transactional.id", "\"exactlyOnce\": true sets it"),
     (
         "delivery.report.only.error",
         "without reports nothing would ever be accepted",
@@ -119,6 +125,17 @@ pub fn warning(name: &str, value: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether there are no transactions with a property.
+pub fn rules_transactions_out(name: &str, value: &str) -> bool {
+    match name {
+        "acks" | "request.required.acks" => !["all", "-1"].contains(&value),
+        "enable.idempotence" => value != "true",
+        // A transaction has an end of its own, which no message may outlive.
+        "message.timeout.ms" | "delivery.timeout.ms" => true,
+        _ => false,
+    }
+}
+
 /// Delivers to a topic.
 pub struct Kafka {
     options: Options,
@@ -158,7 +175,7 @@ impl Kafka {
     pub fn new(options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
         let failed = |text: String| Error::text(Code::Sink, "open kafka sink", text);
         let quiet = Quiet::new(Arc::clone(&clock));
-        let settings = settings(&options, false).map_err(failed)?;
+        let settings = settings(&options, false, None).map_err(failed)?;
         let value = |name| settings.value(name).unwrap_or_default();
         let one_request = value("max.in.flight.requests.per.connection") == "1";
         let limits = Limits {
@@ -200,7 +217,7 @@ impl Kafka {
             }
             self.ending = None;
             self.is_careful = self.careful_until.is_some();
-            let made = settings(&self.options, self.is_careful);
+            let made = settings(&self.options, self.is_careful, None);
             let made = made.and_then(|settings| {
                 Producer::new(settings, self.options.topic.reveal(), self.quiet.clone())
             });
@@ -325,29 +342,13 @@ impl Sink for Kafka {
         if self.give_up.is_some() || self.producer().is_none() {
             refusal = Some(NO_CLIENT);
         }
-        let (epoch, mut offset_text) = (batch.epoch().to_string(), String::new());
+        let mut origin = Origin::of(batch);
         for (index, record) in (0..count).zip(batch.iter()) {
             let number = first.wrapping_add(index);
             let taken = match (refusal, &self.producer) {
                 (Some(code), _) => Err(code),
                 (None, Some(producer)) => {
-                    offset_text.clear();
-                    // Text takes whatever is written to it.
-                    let _ = write!(offset_text, "{}", record.offset);
-                    let mut headers = Headers::with_capacity(8);
-                    headers.add("forebay.stream", batch.stream().as_bytes());
-                    headers.add("forebay.epoch", epoch.as_bytes());
-                    headers.add("forebay.offset", offset_text.as_bytes());
-                    for (name, value) in record.properties() {
-                        headers.add(name, value);
-                    }
-                    let message = Message {
-                        key: record.key,
-                        payload: record.payload,
-                        time_ms: i64::try_from(record.time_ms).unwrap_or(i64::MAX),
-                        number,
-                    };
-                    producer.produce(&message, headers)
+                    producer.produce(&message(&record, number), origin.headers(&record))
                 }
                 (None, None) => Err(NO_CLIENT),
             };
@@ -452,11 +453,17 @@ impl Kafka {
 /// The old client has not ended yet: as if the client were being destroyed.
 const NO_CLIENT: ErrorCode = -197;
 
-/// The settings of a client.
-fn settings(options: &Options, is_careful: bool) -> Result<Settings, String> {
+/// The settings of a client; with an id for its transactions, if it is to make some.
+fn settings(options: &Options, is_careful: bool, id: Option<&str>) -> Result<Settings, String> {
     let mut settings = Settings::new();
     for (name, value) in DEFAULTS {
-        settings.set(name, value)?;
+        // A transaction has an end of its own, and what it had is sent again after it.
+        if id.is_none() || name != "message.timeout.ms" {
+            settings.set(name, value)?;
+        }
+    }
+    if let Some(id) = id {
+        settings.set("transactional.id", id)?;
     }
     settings.set("bootstrap.servers", options.bootstrap_servers.reveal())?;
     for (name, value) in &options.properties {

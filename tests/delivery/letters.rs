@@ -174,6 +174,42 @@ fn while_letters_cannot_be_written_the_record_is_held() {
     }
 }
 
+/// `G-047`: a sink that remembers how far it has come gets nothing behind a record whose letter is not durable: after a
+/// crash it would say of that record that it was delivered.
+#[test]
+fn where_letters_come_first_nothing_later_is_sent_before_they_are_durable() {
+    for letters_first in [false, true] {
+        let mut bench = Bench::new(13);
+        bench
+            .script()
+            .set_limits(|limits| limits.letters_first = letters_first);
+        bench.restart();
+        let later = Say::Retry(Some(Duration::from_secs(10)));
+        bench.script().then(Plan::says(&[later]));
+        bench
+            .script()
+            .then(Plan::says(&[Say::Reject("never"), Say::Retry(None)]));
+        bench.append(2);
+        bench.run.run_until(&mut bench.oracle, "durable", |run| {
+            run.session.log().durable() == 2
+        });
+        bench.disk.fail_after(1, Failure::Io, true);
+        bench.pass(Duration::from_secs(60));
+        let requests = bench.script().requests();
+        assert!(bench.run.session.letters().is_empty());
+        assert_eq!(requests[1], [0, 1]);
+        match letters_first {
+            true => assert_eq!(requests.len(), 2),
+            false => assert_eq!(requests[2], [1]),
+        }
+        bench.disk.heal();
+        bench.drain();
+        assert_eq!(bench.script().requests()[2], [1]);
+        assert_eq!(offsets(&bench.run.session.letters()), [0]);
+        assert_eq!(bench.stats().acked_offset, 2);
+    }
+}
+
 /// Dead letters that are full drop their oldest, counted, and never hold anything up.
 #[test]
 fn a_full_log_of_dead_letters_drops_its_oldest() {

@@ -213,11 +213,23 @@ impl Broker {
 
     /// Reads a topic from its beginning until so many messages were read, or none came for a while.
     pub fn read(&self, topic: &str, count: usize) -> Vec<Read> {
+        self.read_as(topic, count, "read_uncommitted", 20_000)
+    }
+
+    /// Reads all that is committed, and looks whether there is more than so many.
+    pub fn read_committed(&self, topic: &str, count: u64) -> Vec<Read> {
+        let count = usize::try_from(count).unwrap();
+        self.read_as(topic, count + 1000, "read_committed", 10_000)
+    }
+
+    /// Reads as one of the levels of isolation has it, until no message came for so many milliseconds.
+    fn read_as(&self, topic: &str, count: usize, isolation: &str, wait_ms: u32) -> Vec<Read> {
         let mut command = self.java("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command
             .args(["--bootstrap-server", &self.address()])
             .args(["--topic", topic, "--from-beginning"])
-            .args(["--timeout-ms", "20000"])
+            .args(["--isolation-level", isolation])
+            .args(["--timeout-ms", &wait_ms.to_string()])
             .args(["--max-messages", &count.to_string()]);
         for name in ["timestamp", "partition", "headers", "key", "value"] {
             command.args(["--property", &format!("print.{name}=true")]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::json::{Node, Object};
 use super::super::resolve::Resolver;
 use super::super::{NAME_LEN_MAX, Result, check_name};
-use crate::sink::kafka::{Options, check_property, warning};
+use crate::sink::kafka::{Options, check_property, rules_transactions_out, warning};
 use crate::sink::text::Text;
 
 /// The most properties of a client.
@@ -30,11 +30,10 @@ pub(super) fn read(
         Some(node) => properties(&node, resolver, warnings)?,
         None => Vec::new(),
     };
-    if let Some(node) = object.take_set("exactlyOnce")
-        && node.boolean()?
-    {
-        return Err(node.error("not available in this version"));
-    }
+    let is_exactly_once = match object.take_set("exactlyOnce") {
+        Some(node) => node.boolean()? && transactions_are_possible(&node, &properties)?,
+        None => false,
+    };
     let answer_timeout = object
         .take_set("answerTimeoutMs")
         .map_or(Ok(300_000), |node| node.number(1000..=86_400_000))?;
@@ -42,8 +41,21 @@ pub(super) fn read(
         bootstrap_servers,
         topic,
         properties,
+        is_exactly_once,
         answer_timeout: Duration::from_millis(answer_timeout),
     })
+}
+
+/// True; the error names the property that rules transactions out.
+fn transactions_are_possible(node: &Node<'_>, properties: &[(String, Text)]) -> Result<bool> {
+    let ruled_out = |(name, value): &&(String, Text)| rules_transactions_out(name, value.reveal());
+    match properties.iter().find(ruled_out) {
+        Some((name, value)) => {
+            let rule = format_args!("not with the property \"{name}\": {value}");
+            Err(node.error(rule))
+        }
+        None => Ok(true),
+    }
 }
 
 fn properties(

@@ -199,7 +199,6 @@ kafka | topic | 5 | must be a string
 kafka | topic | "a b" | must be 1 to 249 letters, digits, dots, underscores and hyphens
 kafka | properties | 5 | must be an object
 kafka | exactlyOnce | "yes" | must be true or false
-kafka | exactlyOnce | true | not available in this version
 kafka | answerTimeoutMs | 999 | must be 1000..=86400000
 kafka | answerTimeoutMs | 86400001 | must be 1000..=86400000
 input | type | "syslog" | must be "stdin" or "host" or "unixStream" or "unixDatagram" or "udp" or "tcp" or "tail"

@@ -17,7 +17,7 @@ fn a_bad_property_of_the_client_is_an_error_that_names_it() {
         ),
         (
             r#""transactional.id": "x""#,
-            r#"the property "transactional.id": not available in this version"#,
+            r#"the property "transactional.id": "exactlyOnce": true sets it"#,
         ),
         (
             r#""delivery.report.only.error": true"#,
@@ -37,6 +37,44 @@ fn a_bad_property_of_the_client_is_an_error_that_names_it() {
         assert!(told.contains(&format!("{path} {value}: ")), "{told}");
         assert!(told.contains(rule), "{told}");
     }
+}
+
+/// `G-048`: transactions need what other settings can take from them.
+#[test]
+fn what_rules_transactions_out_is_an_error_that_names_it() {
+    let sink = |more: &str| {
+        document(
+            "kafka",
+            "exactlyOnce",
+            &format!(r#""exactlyOnce":true{more}"#),
+        )
+    };
+    meaning(&sink(""));
+    for property in [
+        r#""acks":"all""#,
+        r#""acks":-1"#,
+        r#""enable.idempotence":true"#,
+    ] {
+        meaning(&sink(&format!(r#","properties":{{{property}}}"#)));
+    }
+    for (property, value) in [
+        ("acks", "1"),
+        ("request.required.acks", "0"),
+        ("enable.idempotence", "false"),
+        ("message.timeout.ms", "0"),
+    ] {
+        let told = error(&sink(&format!(r#","properties":{{"{property}":{value}}}"#)));
+        let place = "streams[0].sink.exactlyOnce true: ";
+        let rule = format!(r#"not with the property "{property}": {value}"#);
+        assert!(told.contains(place) && told.contains(&rule), "{told}");
+    }
+    let text = sink("").replacen(r#""sink""#, r#""delivery":{"ordering":"perKey"},"sink""#, 1);
+    let told = error(&text);
+    let place = r#"streams[0].delivery.ordering "perKey": "#;
+    let rule = r#"must be "stream" where a sink has "exactlyOnce": true"#;
+    assert!(told.contains(place) && told.contains(rule), "{told}");
+    // Without transactions it is as good as any other.
+    meaning(&text.replace(r#""exactlyOnce":true"#, r#""exactlyOnce":false"#));
 }
 
 /// `G-054`, `L-78`: a codec that the build lacks is refused, and not replaced by another.
@@ -112,5 +150,5 @@ fn the_examples_of_the_sinks_are_right() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 3);
+    assert_eq!(checked, 4);
 }

@@ -15,6 +15,10 @@ use rdkafka_sys as sys;
 use sys::rd_kafka_vtype_t as Kind;
 use sys::rd_kafka_vu_s__bindgen_ty_1 as Value;
 
+mod transactions;
+
+pub use transactions::{Committed, Failure, Then};
+
 /// Errors as numbers: a broker may send one that the bindings have no name for.
 pub type ErrorCode = c_int;
 

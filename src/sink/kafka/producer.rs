@@ -71,6 +71,11 @@ impl Producer {
         *self.shared.waker.lock() = Some(waker);
     }
 
+    /// The client, for the steps of its transactions.
+    pub fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
     /// Hands a message over.
     pub fn produce(&self, message: &Message<'_>, headers: Headers) -> Result<(), ErrorCode> {
         self.shared.client.produce(message, headers)
