@@ -21,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::record::Record;
 use crate::watermark::seam::park;
 
-#[cfg(any(feature = "input-udp", feature = "input-tcp"))]
+#[cfg(any(feature = "input-udp", feature = "input-tcp", feature = "input-mqtt"))]
 mod address;
 #[cfg(any(feature = "input-unix", feature = "input-tcp"))]
 pub mod connections;
@@ -35,6 +35,8 @@ pub mod feed;
 pub mod fields;
 pub mod host;
 pub mod lines;
+#[cfg(feature = "input-mqtt")]
+pub mod mqtt;
 mod progress;
 pub mod stdin;
 #[cfg(feature = "input-feed")]
@@ -105,6 +107,10 @@ const KINDS: &[Kind] = &[
     ("tail", Ok(tail::read)),
     #[cfg(not(feature = "input-tail"))]
     ("tail", Err("input-tail")),
+    #[cfg(feature = "input-mqtt")]
+    ("mqtt", Ok(mqtt::read)),
+    #[cfg(not(feature = "input-mqtt"))]
+    ("mqtt", Err("input-mqtt")),
 ];
 
 /// An input of the configuration.

@@ -6,6 +6,8 @@
 
 #[path = "inputs/acknowledged.rs"]
 mod acknowledged;
+#[path = "inputs/broker.rs"]
+mod broker;
 #[path = "inputs/client.rs"]
 mod client;
 #[path = "inputs/datagrams.rs"]
@@ -14,6 +16,8 @@ mod datagrams;
 mod hostile;
 #[path = "inputs/killed.rs"]
 mod killed;
+#[path = "inputs/mqtt.rs"]
+mod mqtt;
 #[path = "inputs/page.rs"]
 mod page;
 #[path = "common/process.rs"]

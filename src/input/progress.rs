@@ -98,7 +98,7 @@ impl Progress {
     }
 
     /// So many connections are open.
-    #[cfg(any(feature = "input-unix", feature = "input-tcp"))]
+    #[cfg(any(feature = "input-unix", feature = "input-tcp", feature = "input-mqtt"))]
     pub(super) fn set_connections(&self, count: usize) {
         self.connections.store(count as u64, Ordering::Relaxed);
     }

@@ -11,6 +11,9 @@ use crate::error::Result;
 
 /// Some of the keys of an input.
 pub trait Part: Debug + Send + Sync + Sized {
+    /// Records have a topic.
+    const HAS_TOPIC: bool = false;
+
     /// Reads them from an input's object.
     fn read(object: &mut Object<'_>, resolver: &Resolver<'_>) -> Result<Self>;
 
@@ -49,7 +52,7 @@ impl<P: Part, H: Part> Told<P, H> {
         Ok(Arc::new(Self {
             place: P::read(object, resolver)?,
             how: H::read(object, resolver)?,
-            feed: feed::Options::read(object, resolver, false)?,
+            feed: feed::Options::read(object, resolver, H::HAS_TOPIC)?,
         }))
     }
 
