@@ -86,6 +86,13 @@ fn wait_for(setup: &Setup, count: u64) {
     });
 }
 
+/// Starts `run`, and waits until it has the file: what a rotation did before that at the first start is not its own.
+fn serve(setup: &Setup) -> Running {
+    let running = setup.serve(&[]);
+    running.wait_for("input tail: reading ");
+    running
+}
+
 fn stop(running: Running) -> String {
     running.signal(Signal::TERM);
     running.wait().expect(0).err
@@ -107,7 +114,7 @@ fn check(setup: &Setup, count: u64) {
 fn a_file_is_followed_line_by_line() {
     let (setup, mut writer) = following("tail-lines", r#", "maxRecordBytes": 300"#);
     writer.write(10);
-    let running = setup.serve(&[]);
+    let running = serve(&setup);
     for part in [
         "line 10\r\nline",
         " ",
@@ -124,7 +131,7 @@ fn a_file_is_followed_line_by_line() {
     assert!(err.contains(done), "{err}");
     check(&setup, 12);
     // What had no end when it stopped is read when it has one.
-    let running = setup.serve(&[]);
+    let running = serve(&setup);
     writer.file.write_all(b"\n").unwrap();
     wait_for(&setup, 13);
     stop(running);
@@ -136,7 +143,7 @@ fn a_file_that_is_not_there_is_waited_for_and_what_it_had_may_be_left_out() {
     let (setup, mut writer) = following("tail-newest", r#", "startAt": "newest""#);
     let path = writer.path.clone();
     writer.file.write_all(b"old\n").unwrap();
-    let running = setup.serve(&[]);
+    let running = serve(&setup);
     running.wait_for("from byte 4 on");
     writer.write(3);
     wait_for(&setup, 3);
@@ -155,7 +162,7 @@ fn a_file_that_is_not_there_is_waited_for_and_what_it_had_may_be_left_out() {
 fn a_file_is_followed_through_rotations_and_cuts() {
     for (name, is_cut) in [("tail-moved", false), ("tail-cut", true)] {
         let (setup, mut writer) = following(name, "");
-        let running = setup.serve(&[]);
+        let running = serve(&setup);
         let rotate = |writer: &mut Writer| match is_cut {
             true => writer.copy_and_cut(),
             false => writer.rotate(),
@@ -178,7 +185,7 @@ fn a_file_is_followed_through_rotations_and_cuts() {
             rotate(&mut writer);
         }
         writer.write(7);
-        let running = setup.serve(&[]);
+        let running = serve(&setup);
         wait_until("the last line", || {
             payloads(&setup.stored()).last() == Some(&&*format!("line {}", writer.next - 1))
         });
@@ -193,7 +200,7 @@ fn kills_and_rotations_make_nothing_twice_and_nothing_missing() {
     for (name, is_cut) in [("tail-killed", false), ("tail-killed-cut", true)] {
         let (setup, mut writer) = following(name, "");
         for kill in 0..10 {
-            let running = setup.serve(&[]);
+            let running = serve(&setup);
             for step in 0..10 {
                 writer.write(300);
                 std::thread::sleep(Duration::from_millis(5 + kill));
@@ -207,7 +214,7 @@ fn kills_and_rotations_make_nothing_twice_and_nothing_missing() {
             running.signal(Signal::KILL);
             drop(running);
         }
-        let running = setup.serve(&[]);
+        let running = serve(&setup);
         wait_until("the last line", || {
             payloads(&setup.stored()).last() == Some(&&*format!("line {}", writer.next - 1))
         });
@@ -228,7 +235,7 @@ fn a_file_is_followed_through_what_logrotate_does() {
         let (log, state) = (writer.path.clone(), setup.scratch.join("state"));
         let text = format!("{log:?} {{\n {how}\n rotate 3\n size 1\n missingok\n}}\n");
         let config = setup.scratch.write("logrotate.conf", text);
-        let running = setup.serve(&[]);
+        let running = serve(&setup);
         for _ in 0..3 {
             writer.write(500);
             let mut command = Command::new("/usr/sbin/logrotate");
@@ -257,7 +264,7 @@ fn a_file_is_followed_through_what_logrotate_does() {
 #[test]
 fn a_reload_makes_nothing_twice_and_nothing_missing() {
     let (setup, mut writer) = following("tail-reload", "");
-    let running = setup.serve(&[]);
+    let running = serve(&setup);
     for n in 0..5 {
         writer.write(2000);
         let text = std::fs::read_to_string(&setup.config).unwrap();
