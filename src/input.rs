@@ -29,6 +29,8 @@ pub mod connections;
 pub mod cutter;
 #[cfg(any(feature = "input-unix", feature = "input-udp"))]
 pub mod datagrams;
+#[cfg(feature = "input-exec")]
+pub mod exec;
 #[cfg(feature = "input-feed")]
 pub mod feed;
 #[cfg(feature = "input-feed")]
@@ -38,6 +40,10 @@ pub mod lines;
 #[cfg(feature = "input-mqtt")]
 pub mod mqtt;
 mod progress;
+#[cfg(any(feature = "input-exec", feature = "input-serial"))]
+mod reader;
+#[cfg(feature = "input-serial")]
+pub mod serial;
 pub mod stdin;
 #[cfg(feature = "input-feed")]
 mod system;
@@ -111,6 +117,14 @@ const KINDS: &[Kind] = &[
     ("mqtt", Ok(mqtt::read)),
     #[cfg(not(feature = "input-mqtt"))]
     ("mqtt", Err("input-mqtt")),
+    #[cfg(feature = "input-exec")]
+    ("exec", Ok(exec::read)),
+    #[cfg(not(feature = "input-exec"))]
+    ("exec", Err("input-exec")),
+    #[cfg(feature = "input-serial")]
+    ("serial", Ok(serial::read)),
+    #[cfg(not(feature = "input-serial"))]
+    ("serial", Err("input-serial")),
 ];
 
 /// An input of the configuration.

@@ -12,6 +12,8 @@ mod broker;
 mod client;
 #[path = "inputs/datagrams.rs"]
 mod datagrams;
+#[path = "inputs/exec.rs"]
+mod exec;
 #[path = "inputs/hostile.rs"]
 mod hostile;
 #[path = "inputs/killed.rs"]
@@ -22,6 +24,8 @@ mod mqtt;
 mod page;
 #[path = "common/process.rs"]
 mod process;
+#[path = "inputs/serial.rs"]
+mod serial;
 #[path = "inputs/streams.rs"]
 mod streams;
 #[path = "inputs/tail.rs"]

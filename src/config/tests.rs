@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 30] = [
+const PLACES: [(&str, &str); 33] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -42,6 +42,9 @@ const PLACES: [(&str, &str); 30] = [
     ("udp", "inputs[0]"),
     ("tcp", "inputs[0]"),
     ("tail", "inputs[0]"),
+    ("mqtt", "inputs[0]"),
+    ("exec", "inputs[0]"),
+    ("serial", "inputs[0]"),
 ];
 
 /// Each kind of input with what it cannot do without.
@@ -53,6 +56,16 @@ const INPUTS: &[(&str, &[(&str, &str)])] = &[
     ("udp", &[("address", "\"localhost:1\"")]),
     ("tcp", &[("address", "\"localhost:1\"")]),
     ("tail", &[("path", "\"/var/log/x\"")]),
+    (
+        "mqtt",
+        &[
+            ("address", "\"localhost:1\""),
+            ("clientId", "\"x\""),
+            ("topics", "[\"x\"]"),
+        ],
+    ),
+    ("exec", &[("command", "[\"/bin/true\"]")]),
+    ("serial", &[("path", "\"/dev/ttyS0\"")]),
 ];
 
 /// Whether this build knows the fields of a place.
@@ -69,6 +82,9 @@ fn is_compiled_in(place: &str) -> bool {
         "unixStream" | "unixDatagram" => cfg!(feature = "input-unix"),
         "tcp" => cfg!(feature = "input-tcp"),
         "tail" => cfg!(feature = "input-tail"),
+        "mqtt" => cfg!(feature = "input-mqtt"),
+        "exec" => cfg!(feature = "input-exec"),
+        "serial" => cfg!(feature = "input-serial"),
         _ => true,
     }
 }

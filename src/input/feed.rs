@@ -430,6 +430,13 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// A source failed, and is tried again at its time.
+    #[cfg(feature = "input-exec")]
+    pub fn fails(&mut self, error: &dyn std::fmt::Display) {
+        Progress::count(&self.progress.restarts);
+        log::warn!("input {}: {error}", self.name);
+    }
+
     /// A source failed: says so, and leaves it alone for a while, longer each time. False: the input is to
     /// end.
     pub fn wait_to_retry(&mut self, error: &dyn std::fmt::Display) -> bool {
@@ -449,9 +456,14 @@ impl<'a> Feed<'a> {
         self.begins(&format_args!("listening at {place}"));
     }
 
-    /// The same in other words.
-    pub fn begins(&mut self, text: &dyn std::fmt::Display) {
+    /// The next failure is the first.
+    pub fn forgive(&mut self) {
         self.retry = RETRY_PAUSE;
+    }
+
+    /// The source works, in other words.
+    pub fn begins(&mut self, text: &dyn std::fmt::Display) {
+        self.forgive();
         log::info!("input {}: {text}", self.name);
     }
 

@@ -60,16 +60,13 @@ impl Part for Subscription {
         let topics = topics.collect::<Result<_>>()?;
         let quality = object.take_set("qos");
         let quality = quality.map_or(Ok(1), |node| node.number32(0..=1))?;
-        let mut text = |key| {
-            let node = object.take_set(key);
-            let text = |node: Node<'_>| {
-                let text = resolver.text(&node)?;
-                bounded(&node, text.reveal().to_owned())?;
-                Ok(text)
-            };
-            node.map(text).transpose()
+        let text = |node: Node<'_>| {
+            let text = resolver.text(&node)?;
+            bounded(&node, text.reveal().to_owned())?;
+            Ok(text)
         };
-        let (user, password) = (text("username")?, text("password")?);
+        let user = object.take_set("username").map(text).transpose()?;
+        let password = object.take_set("password").map(text).transpose()?;
         if password.is_some() && user.is_none() {
             return Err(object.node().error("a password needs a username"));
         }

@@ -101,6 +101,155 @@ impl<'a> Source<'a> {
     }
 }
 
+#[cfg(feature = "input-exec")]
+pub use programs::*;
+
+/// Programs.
+#[cfg(feature = "input-exec")]
+mod programs {
+    use rustix::io::ioctl_fionbio;
+    use rustix::process::{Pid, Signal, kill_process_group};
+
+    use super::{AsFd, io};
+
+    /// Reading a pipe does not block from now on.
+    pub fn set_nonblocking(pipe: &impl AsFd) -> io::Result<()> {
+        Ok(ioctl_fionbio(pipe, true)?)
+    }
+
+    /// Tells a program and what it started to end.
+    pub fn end_group(id: u32) {
+        signal(id, Signal::TERM);
+    }
+
+    /// Ends them.
+    pub fn kill_group(id: u32) {
+        signal(id, Signal::KILL);
+    }
+
+    fn signal(id: u32, signal: Signal) {
+        if let Some(group) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+#[cfg(feature = "input-serial")]
+pub use lines::*;
+
+/// Serial lines.
+#[cfg(feature = "input-serial")]
+mod lines {
+    use std::io::Read;
+    use std::os::fd::BorrowedFd;
+    use std::path::Path;
+
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::termios::{
+        ControlModes, InputModes, OptionalActions, QueueSelector, Termios, ioctl_tiocexcl, tcflush,
+        tcgetattr, tcsetattr,
+    };
+
+    use super::{AsFd, OwnedFd, io};
+
+    /// A bit that is added to find errors.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Parity {
+        /// There is none.
+        None,
+        /// It makes the number of ones even.
+        Even,
+        /// It makes it odd.
+        Odd,
+    }
+
+    /// How the other end is made to wait.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Flow {
+        /// Not at all.
+        None,
+        /// By wires.
+        Hardware,
+        /// By bytes.
+        Software,
+    }
+
+    /// How a line is set.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Line {
+        /// Bits a second.
+        pub baud: u32,
+        /// 7 or 8.
+        pub data_bits: u32,
+        /// See [`Parity`].
+        pub parity: Parity,
+        /// 1 or 2.
+        pub stop_bits: u32,
+        /// See [`Flow`].
+        pub flow: Flow,
+    }
+
+    impl Line {
+        fn set(&self, modes: &mut Termios) -> io::Result<()> {
+            modes.make_raw();
+            modes.set_speed(self.baud)?;
+            let control = &mut modes.control_modes;
+            control.remove(ControlModes::CSIZE);
+            control.insert(match self.data_bits {
+                7 => ControlModes::CS7,
+                _ => ControlModes::CS8,
+            });
+            control.set(ControlModes::PARENB, self.parity != Parity::None);
+            control.set(ControlModes::PARODD, self.parity == Parity::Odd);
+            control.set(ControlModes::CSTOPB, self.stop_bits == 2);
+            control.set(ControlModes::CRTSCTS, self.flow == Flow::Hardware);
+            // Modem wires say nothing.
+            control.insert(ControlModes::CREAD | ControlModes::CLOCAL);
+            let input = &mut modes.input_modes;
+            let software = InputModes::IXON | InputModes::IXOFF;
+            input.set(software, self.flow == Flow::Software);
+            // What does not have its parity is no byte, and neither is a break.
+            let checks = InputModes::INPCK | InputModes::IGNPAR;
+            input.set(checks, self.parity != Parity::None);
+            input.insert(InputModes::IGNBRK);
+            Ok(())
+        }
+    }
+
+    /// A line that nobody else can open. Reading it does not block.
+    pub struct OpenLine(OwnedFd);
+
+    impl Read for OpenLine {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            Ok(rustix::io::read(&self.0, buf)?)
+        }
+    }
+
+    impl AsFd for OpenLine {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    /// Opens a line and sets it. What came before is left out: nobody knows how it was set then.
+    pub fn open_line(path: &Path, line: &Line) -> io::Result<OpenLine> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = open(path, flags, Mode::empty())?;
+        let mut modes = match tcgetattr(&file) {
+            Err(rustix::io::Errno::NOTTY) => {
+                let text = "it is no serial line";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            modes => modes?,
+        };
+        ioctl_tiocexcl(&file)?;
+        line.set(&mut modes)?;
+        tcsetattr(&file, OptionalActions::Now, &modes)?;
+        tcflush(&file, QueueSelector::IFlush)?;
+        Ok(OpenLine(file))
+    }
+}
+
 #[cfg(feature = "input-tail")]
 pub use watched::Watch;
 

@@ -201,11 +201,13 @@ kafka | properties | 5 | must be an object
 kafka | exactlyOnce | "yes" | must be true or false
 kafka | answerTimeoutMs | 999 | must be 1000..=86400000
 kafka | answerTimeoutMs | 86400001 | must be 1000..=86400000
-input | type | "syslog" | must be "stdin" or "host" or "unixStream" or "unixDatagram" or "udp" or "tcp" or "tail"
 input | type | "unixStream" | this build does not have the feature "input-unix"
 input | type | "udp" | this build does not have the feature "input-udp"
 input | type | "tcp" | this build does not have the feature "input-tcp"
 input | type | "tail" | this build does not have the feature "input-tail"
+input | type | "mqtt" | this build does not have the feature "input-mqtt"
+input | type | "exec" | this build does not have the feature "input-exec"
+input | type | "serial" | this build does not have the feature "input-serial"
 input | stream | 5 | must be a string
 stdin | key | 5 | must be a string
 stdin | format | "json" | must be "lines" or "ndjson"
@@ -251,11 +253,34 @@ tcp | idleTimeoutMs | "1s" | must be 0..=86400000
 tail | path | 5 | must be a string
 tail | startAt | "end" | must be "oldest" or "newest"
 tail | rotateWaitMs | 3600001 | must be 0..=3600000
+mqtt | address | "1883" | must be host:port, as in "127.0.0.1:5170"
+mqtt | clientId | "" | must have 1 to 1024 bytes, and no zero among them
+mqtt | topics | [] | must have a topic
+mqtt | qos | 2 | must be 0..=1
+mqtt | username | 5 | must be a string
+mqtt | password | {} | must be a string
+mqtt | keepAliveSecs | 4 | must be 5..=3600
+exec | command | [] | must name a program
+exec | intervalMs | 86400001 | must be 0..=86400000
+exec | timeoutMs | "1s" | must be 0..=86400000
+exec | framing | "words" | must be "lines" or "frames"
+serial | path | "" | must be a path
+serial | baud | 49 | must be 50..=4000000
+serial | dataBits | 9 | must be 7..=8
+serial | parity | "mark" | must be "none" or "even" or "odd"
+serial | stopBits | 3 | must be 1..=2
+serial | flowControl | true | must be "none" or "hardware" or "software"
+serial | framing | 5 | must be "lines" or "frames"
 "#;
+
+/// One that is too long to be a line.
+const UNKNOWN_KIND: &str = "input | type | \"syslog\" | must be \"stdin\" or \"host\" or \"unixStream\" or \
+    \"unixDatagram\" or \"udp\" or \"tcp\" or \"tail\" or \"mqtt\" or \"exec\" or \"serial\"";
 
 /// The rows of [`BAD`] that this build can show.
 fn rows() -> impl Iterator<Item = [&'static str; 4]> {
-    let rows = BAD.lines().filter(|line| !line.is_empty());
+    let rows = BAD.lines().chain([UNKNOWN_KIND]);
+    let rows = rows.filter(|line| !line.is_empty());
     let rows = rows.map(|line| {
         let mut cells = line.splitn(4, " | ");
         [(); 4].map(|()| cells.next().expect("four cells"))
@@ -439,10 +464,18 @@ fn every_key_in_the_code_has_a_bad_value_here() {
         include_str!("../../input/datagrams.rs"),
         #[cfg(feature = "input-unix")]
         include_str!("../../input/unix.rs"),
-        #[cfg(any(feature = "input-udp", feature = "input-tcp"))]
+        #[cfg(any(feature = "input-udp", feature = "input-tcp", feature = "input-mqtt"))]
         include_str!("../../input/address.rs"),
         #[cfg(feature = "input-tail")]
         include_str!("../../input/tail.rs"),
+        #[cfg(feature = "input-mqtt")]
+        include_str!("../../input/mqtt.rs"),
+        #[cfg(feature = "input-exec")]
+        include_str!("../../input/exec.rs"),
+        #[cfg(feature = "input-serial")]
+        include_str!("../../input/serial.rs"),
+        #[cfg(any(feature = "input-exec", feature = "input-serial"))]
+        include_str!("../../input/reader.rs"),
     ] {
         let lines = source.lines();
         let reads = lines.filter(|line| {
