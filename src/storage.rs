@@ -33,9 +33,11 @@ mod surroundings;
 pub use faults::watch_faults;
 pub use faults::{MARK, at_risk, note_fault};
 #[cfg(feature = "input-tail")]
-pub use followed::{Followed, Shown, names_in, shown_at};
+pub use followed::{Followed, Shown, shown_at};
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
+#[cfg(feature = "cli")]
+pub use real::names_in;
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
 #[cfg(feature = "cli")]
 pub use socket::replace_text;

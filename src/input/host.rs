@@ -5,6 +5,7 @@
 //! the rate comes out. Counters (bytes, operations) are given as the kernel has them: rising since the boot.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use crate::error::{Code, Result};
 use crate::record::Record;
 use crate::storage::{File, Real, Storage};
 use crate::watermark::seam::park;
+
+mod hardware;
+
+use hardware::Hardware;
 
 /// The most bytes that are read of one file.
 const FILE_SIZE_MAX: usize = 64 * 1024;
@@ -112,7 +117,7 @@ pub struct Metric<'a> {
     pub name: &'a str,
     /// Of which device, if there are several.
     pub device: Option<&'a str>,
-    /// The number.
+    /// The number. One that is not finite is not known.
     pub value: f64,
     /// Its unit.
     pub unit: &'a str,
@@ -130,12 +135,12 @@ impl Metric<'_> {
             out.extend(device.chars().filter(plain));
             out.push('"');
         }
-        // A sum of whole numbers stays one.
-        let _ = write!(
-            out,
-            ",\"value\":{},\"unit\":\"{}\"}}",
-            self.value, self.unit
-        );
+        let unit = self.unit;
+        let _ = match self.value {
+            // A sum of whole numbers stays one.
+            value if value.is_finite() => write!(out, ",\"value\":{value},\"unit\":\"{unit}\"}}"),
+            _ => write!(out, ",\"value\":null,\"unit\":\"{unit}\"}}"),
+        };
     }
 }
 
@@ -148,32 +153,33 @@ struct Host {
     disks: Option<Arc<dyn File>>,
     network: Option<Arc<dyn File>>,
     sensors: Vec<(String, Arc<dyn File>)>,
+    hardware: Hardware,
     /// Busy and all ticks of the processors at the last round.
     ticks: [u64; 4],
 }
 
 impl Host {
     fn new() -> Self {
-        let open = |dir: &str, name: &str| {
-            let dir = Real.open_dir(std::path::Path::new(dir), false).ok()?;
-            dir.open_to_read(name).ok()
-        };
+        let proc = Path::new("/proc");
         let mut sensors = Vec::new();
         for zone in 0..SENSORS_MAX {
             let dir = format!("/sys/class/thermal/thermal_zone{zone}");
-            sensors.extend(open(&dir, "temp").map(|file| (format!("zone{zone}"), file)));
+            sensors.extend(open(Path::new(&dir), "temp").map(|file| (format!("zone{zone}"), file)));
         }
         for sensor in 0..SENSORS_MAX {
             let dir = format!("/sys/class/hwmon/hwmon{sensor}");
-            sensors.extend(open(&dir, "temp1_input").map(|file| (format!("hwmon{sensor}"), file)));
+            sensors.extend(
+                open(Path::new(&dir), "temp1_input").map(|file| (format!("hwmon{sensor}"), file)),
+            );
         }
         Self {
             text: vec![0; FILE_SIZE_MAX],
-            stat: open("/proc", "stat"),
-            memory: open("/proc", "meminfo"),
-            load: open("/proc", "loadavg"),
-            disks: open("/proc", "diskstats"),
-            network: open("/proc/net", "dev"),
+            hardware: Hardware::new(Path::new("/")),
+            stat: open(proc, "stat"),
+            memory: open(proc, "meminfo"),
+            load: open(proc, "loadavg"),
+            disks: open(proc, "diskstats"),
+            network: open(&proc.join("net"), "dev"),
             sensors,
             ticks: [0; 4],
         }
@@ -210,6 +216,7 @@ impl Host {
         if let Some(text) = read_file(&mut self.text, self.network.as_ref()) {
             network(text, &mut metric);
         }
+        self.hardware.round(&mut self.text, &mut metric);
         for (name, file) in &self.sensors {
             let millis =
                 read_file(&mut self.text, Some(file)).and_then(|text| text.trim().parse().ok());
@@ -225,6 +232,11 @@ impl Host {
             }
         }
     }
+}
+
+/// A file that is there.
+fn open(dir: &Path, name: &str) -> Option<Arc<dyn File>> {
+    Real.open_dir(dir, false).ok()?.open_to_read(name).ok()
 }
 
 fn read_file<'a>(buf: &'a mut [u8], file: Option<&Arc<dyn File>>) -> Option<&'a str> {

@@ -87,15 +87,6 @@ pub fn shown_at(path: &Path) -> io::Result<Option<Shown>> {
     }
 }
 
-/// The names of all entries of a directory that a text can be made of.
-pub fn names_in(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        names.extend(entry?.file_name().into_string());
-    }
-    Ok(names)
-}
-
 fn shown(metadata: &fs::Metadata) -> Shown {
     Shown {
         id: FileId {

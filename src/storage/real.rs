@@ -128,6 +128,16 @@ pub fn open_to_read(path: &Path) -> io::Result<impl io::Read> {
     fs::File::open(path)
 }
 
+/// The names of all entries of a directory that a text can be made of.
+#[cfg(feature = "cli")]
+pub fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// Which file standard input is, and how long; `None` when it is no regular file.
 pub fn stdin_file() -> Option<(FileId, u64)> {
     let stat = rustix::fs::fstat(io::stdin()).ok()?;

@@ -151,6 +151,10 @@ fn the_host_input_delivers_its_metrics_as_json() {
             let payload = record["payload"].as_str().unwrap();
             let metric: serde_json::Value = serde_json::from_str(payload).unwrap();
             assert_eq!(metric["metric"], record["key"]);
+            // The kernel shows it of few disks.
+            if metric["metric"] == "disk.wear" && metric["value"].is_null() {
+                continue;
+            }
             let value = metric["value"].as_f64().unwrap();
             assert!(value.is_finite(), "{metric}");
             assert!(metric["unit"].as_str().is_some_and(|unit| !unit.is_empty()));
