@@ -36,7 +36,7 @@ pub use faults::{MARK, at_risk, note_fault};
 pub use followed::{Followed, Shown, shown_at};
 pub use memory::{Buffer, Memory};
 pub use ram::{RAM_DEVICE, ram_dir};
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "input-tail", feature = "input-hardware"))]
 pub use real::names_in;
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
 #[cfg(feature = "cli")]

@@ -20,8 +20,10 @@ use crate::record::Record;
 use crate::storage::{File, Real, Storage};
 use crate::watermark::seam::park;
 
+#[cfg(feature = "input-hardware")]
 mod hardware;
 
+#[cfg(feature = "input-hardware")]
 use hardware::Hardware;
 
 /// The most bytes that are read of one file.
@@ -153,6 +155,7 @@ struct Host {
     disks: Option<Arc<dyn File>>,
     network: Option<Arc<dyn File>>,
     sensors: Vec<(String, Arc<dyn File>)>,
+    #[cfg(feature = "input-hardware")]
     hardware: Hardware,
     /// Busy and all ticks of the processors at the last round.
     ticks: [u64; 4],
@@ -174,6 +177,7 @@ impl Host {
         }
         Self {
             text: vec![0; FILE_SIZE_MAX],
+            #[cfg(feature = "input-hardware")]
             hardware: Hardware::new(Path::new("/")),
             stat: open(proc, "stat"),
             memory: open(proc, "meminfo"),
@@ -216,6 +220,7 @@ impl Host {
         if let Some(text) = read_file(&mut self.text, self.network.as_ref()) {
             network(text, &mut metric);
         }
+        #[cfg(feature = "input-hardware")]
         self.hardware.round(&mut self.text, &mut metric);
         for (name, file) in &self.sensors {
             let millis =

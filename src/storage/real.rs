@@ -129,7 +129,7 @@ pub fn open_to_read(path: &Path) -> io::Result<impl io::Read> {
 }
 
 /// The names of all entries of a directory that a text can be made of.
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "input-tail", feature = "input-hardware"))]
 pub fn names_in(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {

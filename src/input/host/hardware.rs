@@ -42,7 +42,7 @@ impl Hardware {
                 device: "firmware".to_owned(),
                 unit: "1",
                 file: Some(file),
-                // The lowest four: too little voltage, a bound of the clock, throttled, a bound of temperature.
+                // The lowest four: voltage, a bound of the clock, throttled, a bound of temperature.
                 value: |text| hex(text).map(|bits| f64::from(u8::from(bits & 0xf != 0))),
             });
         }
@@ -210,7 +210,7 @@ fn wireless(text: &str, metric: &mut impl FnMut(&Metric<'_>)) {
 mod tests {
     use super::*;
 
-    /// Files as boards show them: an eMMC, an SD card, a disk, a fan and a processor that are busy, and links.
+    /// Files as boards show them: an eMMC, an SD card, a disk, a processor that is throttled, and links.
     const TREE: [(&str, &str); 24] = [
         ("sys/block/mmcblk0/device/life_time", "0x02 0x05\n"),
         ("sys/block/mmcblk0/device/pre_eol_info", "0x01\n"),
