@@ -27,6 +27,7 @@ mod deadletter;
 mod demo;
 #[cfg(feature = "kinesis")]
 mod envelope;
+mod init;
 mod inspect;
 mod ledger;
 mod logger;
@@ -47,6 +48,7 @@ forebay: store-and-forward telemetry for gateways
 
 usage: forebay VERB [ARGUMENT…]
 
+  init                    write a configuration to begin with, by asking or by options
   run CONFIG              serve the streams of a configuration until SIGTERM or SIGINT
   check CONFIG            say whether a configuration is right, and what it would take
   config CONFIG           print the configuration in force: defaults and templates filled in, secrets hidden
@@ -121,6 +123,11 @@ struct Verb {
 }
 
 const VERBS: &[Verb] = &[
+    Verb {
+        name: "init",
+        help: init::HELP,
+        main: init::main,
+    },
     Verb {
         name: "run",
         help: run::HELP,

@@ -39,15 +39,15 @@ pub use ram::{RAM_DEVICE, ram_dir};
 #[cfg(any(feature = "input-tail", feature = "input-hardware"))]
 pub use real::names_in;
 pub use real::{Real, open_to_read, random, read_text, remove_tree, seek_stdin, stdin_file};
-#[cfg(feature = "cli")]
-pub use socket::replace_text;
 #[cfg(feature = "http")]
 pub use socket::{forget_socket, listen_at};
+#[cfg(feature = "cli")]
+pub use socket::{replace_text, write_new};
 pub use surroundings::{
     Medium, Surroundings, default_run_dir, is_journal, memory_available, memory_limit, read_private,
 };
 #[cfg(feature = "cli")]
-pub use surroundings::{hang_up, started};
+pub use surroundings::{check_writable, hang_up, started};
 
 /// A page: the unit in which a log is written, and what file systems and memory have in common.
 pub const PAGE_SIZE: usize = 4096;

@@ -14,6 +14,8 @@ mod cursors;
 mod demo;
 #[path = "cli/garbage.rs"]
 mod garbage;
+#[path = "cli/init.rs"]
+mod init;
 #[path = "cli/inputs.rs"]
 mod inputs;
 #[path = "cli/letters.rs"]

@@ -190,7 +190,7 @@ fn the_help_is_understood() {
             .collect()
     };
     assert_eq!(names("run"), ["--drain", "--deadline"]);
-    assert_eq!(names("check"), [""; 0]);
+    assert_eq!(names("check"), ["--connect"]);
     let read = [
         "--from",
         "--to",

@@ -3,23 +3,40 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Arguments, Done, bytes, config, print};
+use super::{Argument, Arguments, Done, Failure, bytes, config, place, print, required};
 use crate::config::{Config, Medium as Kind, StreamConfig, Volatile};
 use crate::input::InputConfig;
 use crate::storage::{Medium, Real, Storage, memory_available, memory_limit};
+use reach::Reached;
+
+mod explain;
+mod reach;
 
 pub const HELP: &str = "\
-usage: forebay check CONFIG
+usage: forebay check CONFIG [--connect]
 
 Reads a configuration and says what is wrong with it: line, column, path, value and rule. Opens nothing. Exit status 0
-when it is right, 2 when it is not. Prints the memory that the streams would take, and warns of what is right and
-will not do here: a disk too small, one that a reboot empties, too little memory, keys without effect.
+when it is right, 2 when it is not. Says what it does: for each stream the memory and disk it may take, when a record
+is durable, what happens without room, where records come from and where they go; and how it is seen from outside.
+Warns of what is right and will not do here: a disk too small, one that a reboot empties, too little memory, keys
+without effect.
 
-example: forebay check forebay.json
+  --connect   look besides whether stores and sinks can be reached from here, as the user who asks: whether directories
+              can be written to, whether services answer, whether brokers listen. No record is sent, nothing is made,
+              and no credentials are tried. Exit status 1 when something is not reached
+
+example: forebay check forebay.json --connect
 ";
 
 pub fn main(mut arguments: Arguments) -> Done {
-    let config = config(&arguments.path("CONFIG")?)?;
+    let (mut path, mut connects) = (None, false);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(name) if name == "connect" => connects = true,
+            argument => place(&mut [&mut path], argument)?,
+        }
+    }
+    let config = config(&required(path, "CONFIG")?)?;
     let inputs = config.inputs(InputConfig::read)?;
     let mut text = String::new();
     for warning in config.warnings() {
@@ -35,13 +52,18 @@ pub fn main(mut arguments: Arguments) -> Done {
     media(&config, &mut text);
     let sum: u64 = config.memory().iter().map(|stream| stream.memory).sum();
     memory(sum, [memory_available(), memory_limit()], &mut text);
-    streams(&config, &mut text);
+    let is_all_reached = streams(&config, &inputs, connects, &mut text);
+    explain::service(&config, &mut text);
     text.push_str(&format!(
         "{} streams, at most {} of memory\n",
         config.stream_names().len(),
         bytes(sum)
     ));
-    print(&text)
+    print(&text)?;
+    match is_all_reached {
+        true => Ok(()),
+        false => Err(Failure::Found),
+    }
 }
 
 /// Warns where the streams may take more than the system has, or than the process may have.
@@ -58,15 +80,45 @@ fn memory(sum: u64, [available, limit]: [Option<u64>; 2], text: &mut String) {
     warn(limit, "the process's control group has", " for all of it");
 }
 
-fn streams(config: &Config, text: &mut String) {
-    for stream in config.memory() {
-        let (memory, disk) = (bytes(stream.memory), bytes(stream.disk));
-        let store = match &stream.path {
+/// Says of each stream what it takes and does; with `connects` also what of it is reached. True if all is.
+fn streams(
+    config: &Config,
+    inputs: &[(String, InputConfig)],
+    connects: bool,
+    text: &mut String,
+) -> bool {
+    let mut is_all_reached = true;
+    let mut tell = |reached: Vec<Reached>, text: &mut String| {
+        for reached in reached {
+            is_all_reached &= reached.is_ok();
+            text.push_str(&match reached {
+                Ok(seen) => format!("    reached: {seen}\n"),
+                Err(why) => format!("    not reached: {why}\n"),
+            });
+        }
+    };
+    for (needs, stream) in config.memory().iter().zip(&config.streams) {
+        let (memory, disk) = (bytes(needs.memory), bytes(needs.disk));
+        let store = match &needs.path {
             Some(path) => format!("{disk} of disk in {}", path.display()),
             None => "its buffer included, which ends with the process".to_owned(),
         };
-        text.push_str(&format!("{}: {memory} of memory, {store}\n", stream.name));
+        text.push_str(&format!("{}: {memory} of memory, {store}\n", needs.name));
+        if let Some(path) = needs.path.as_ref().filter(|_| connects) {
+            tell(vec![reach::directory(path, "the store")], text);
+        }
+        explain::stream(stream, text);
+        for (_, input) in inputs.iter().filter(|(name, _)| *name == needs.name) {
+            text.push_str(&explain::input(&needs.name, input));
+        }
+        for sink in &stream.sinks {
+            text.push_str(&explain::sink(sink));
+            if connects {
+                tell(reach::sink(&sink.kind), text);
+            }
+        }
     }
+    is_all_reached
 }
 
 /// Warns of media that forget, and of those that have less room than the budgets on them.

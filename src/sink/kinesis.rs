@@ -34,6 +34,7 @@ mod filling;
 mod http;
 mod lookup;
 mod pace;
+mod reach;
 mod shards;
 mod sign;
 mod time;
@@ -46,7 +47,7 @@ pub use body::Encoding;
 use body::{Body, Bounds};
 use credentials::{Credentials, Environment, Provider, Source};
 use envelope::Content;
-use http::{Client, Method, Reply, Settings, proxy_of};
+use http::{Client, Method, Reply, Settings};
 pub use http::{check_address, check_proxy};
 use pace::Pace;
 use time::Time;
@@ -224,14 +225,7 @@ impl Kinesis {
     /// So many lanes of a sink. Connects to nothing yet.
     pub fn lanes(options: Options, clock: &Arc<dyn Clock>, count: usize) -> Result<Vec<Self>> {
         let address = options.address();
-        let proxy = options.proxy.as_ref().map(Text::reveal);
-        let settings = Settings {
-            ca_file: options.ca_file.as_ref().map(Text::reveal),
-            identity: None,
-            proxy: proxy.or_else(|| proxy_of(&options.environment, &address)),
-            connect_timeout: options.connect_timeout,
-            connections: count,
-        };
+        let settings = options.settings(&address, count);
         let time = Arc::new(Time::default());
         let client = Client::new(&settings, Arc::clone(clock), Arc::clone(&time))
             .map_err(|text| Error::text(Code::Sink, "open kinesis sink", text))?;

@@ -52,6 +52,22 @@ pub fn replace_text(path: &Path, text: &str) -> io::Result<()> {
     })
 }
 
+/// Puts text into a file that was not there. Another one of the name stays as it is, and is an error.
+pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
+}
+
 /// A name beside it.
 fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

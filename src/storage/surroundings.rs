@@ -121,6 +121,26 @@ impl Medium {
     }
 }
 
+/// Whether the process may make files in a directory; where it is missing, whether it may be made. Makes
+/// nothing.
+#[cfg(feature = "cli")]
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    for part in path.ancestors() {
+        let part = if part.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            part
+        };
+        match access(part, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(rustix::io::Errno::NOENT) => {}
+            Ok(()) if !part.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            done => return Ok(done?),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
 /// The kind of a file system that forgets everything when the power goes.
 pub(super) fn volatile_kind(stat: &rustix::fs::StatFs) -> Option<&'static str> {
     const TMPFS: u32 = 0x0102_1994;

@@ -1,6 +1,6 @@
 //! Help, wrong usage, and `check`.
 
-use crate::process::{Ended, NO_SINK, STDIN, Scratch, Setup, forebay, verb};
+use crate::process::{Ended, NO_SINK, STDIN, Scratch, Setup, forebay, forebay_with_input, verb};
 
 /// The verbs that the help lists, in its order.
 fn verbs() -> Vec<String> {
@@ -27,6 +27,7 @@ fn refused(args: &[&str], text: &str) {
 fn every_verb_of_the_help_has_help_of_its_own_with_an_example() {
     let verbs = verbs();
     let known = [
+        "init",
         "run",
         "check",
         "config",
@@ -86,7 +87,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     refused(&["--frobnicate"], "there is no verb \"--frobnicate\"");
     for verb in verbs() {
         refused(&[&verb, "--frobnicate"], "--frobnicate");
-        if verb != "demo" {
+        if !["init", "demo"].contains(&verb.as_str()) {
             refused(&[&verb], " is missing");
         }
         let many = [&verb, "one", "two", "three", "four", "five"];
@@ -169,8 +170,54 @@ fn check_of_a_right_configuration_tells_what_it_takes_and_opens_nothing() {
     assert!(ended.out().contains(&store), "{ended:?}");
     let last = ended.out().lines().last().unwrap();
     assert!(last.starts_with("1 streams, at most "), "{last}");
+    for told in [
+        "  its store is made by the first run\n",
+        "  a record is durable at most 20 ms after its append\n",
+        "  without room the oldest records go",
+        "  from stdin\n",
+        &format!("  file: to the file {}\n", setup.out().display()),
+    ] {
+        assert!(ended.out().contains(told), "{told}: {ended:?}");
+    }
+    assert!(!ended.out().contains("reached"), "{ended:?}");
     assert!(!setup.scratch.join("data").exists());
     assert!(!setup.scratch.join("run").exists());
+    forebay_with_input(&["run", setup.config.to_str().unwrap()], b"a\n").expect(0);
+    let ended = verb("check", &setup.config, &[]).expect(0);
+    assert!(
+        ended.out().contains("its store is there, and takes "),
+        "{ended:?}"
+    );
+}
+
+/// What is not reached is told, and a failure; nothing is made on the way.
+#[test]
+fn check_looks_at_what_is_to_be_reached_when_it_is_asked_to() {
+    let setup = Setup::lines_to_file("check-connect");
+    let ended = verb("check", &setup.config, &["--connect"]).expect(0);
+    let (store, out) = ("    reached: the store: can be", setup.out());
+    let sink = format!("    reached: the directory of {}: can be", out.display());
+    assert!(ended.out().contains(store), "{ended:?}");
+    assert!(ended.out().contains(&sink), "{ended:?}");
+    assert!(!setup.scratch.join("data").exists());
+    // A file stands where directories would have to be.
+    let scratch = Scratch::new("check-connect-not");
+    let file = scratch.write("file", "");
+    let (store, out) = (file.join("data"), file.join("out/lines"));
+    let text = format!(
+        r#"{{"dataDir": {store:?}, "streams": [
+            {{"name": "a", "sink": {{"type": "file", "path": {out:?}}}}},
+            {{"name": "b", "sink": {{"type": "none"}}, "buffer": {{"type": "memory"}}}}]}}"#
+    );
+    let path = scratch.write("forebay.json", text);
+    let ended = verb("check", &path, &["--connect"]).expect(1);
+    assert!(ended.err.is_empty(), "{ended:?}");
+    let failed = ended.out().matches("    not reached: the ").count();
+    assert_eq!(failed, 2, "{ended:?}");
+    assert!(ended.out().contains("  none: to nowhere"), "{ended:?}");
+    let last = ended.out().lines().last().unwrap();
+    assert!(last.starts_with("2 streams, at most "), "{last}");
+    verb("check", &path, &[]).expect(0);
 }
 
 #[test]

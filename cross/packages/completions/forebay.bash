@@ -4,10 +4,16 @@ _forebay() {
     local options= words= operand=
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run check config reload stats top append read inspect verify repair ledger cursor deadletter demo --help --version" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "init run check config reload stats top append read inspect verify repair ledger cursor deadletter demo --help --version" -- "$word")
         return
     fi
     case "$verb $previous" in
+        "init --stream") return ;;
+        "init --data-dir") mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+        "init --disk") return ;;
+        "init --input") return ;;
+        "init --sink") return ;;
+        "init --http") return ;;
         "run --drain") return ;;
         "run --deadline") return ;;
         "reload --timeout") return ;;
@@ -25,8 +31,9 @@ _forebay() {
         "demo --dir") mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     esac
     case $verb in
+        init) options="--ask --stream --data-dir --disk --input --sink --http --help --help" ;;
         run) options="--drain --deadline --help --help" operand=-f ;;
-        check) options="--help --help" operand=-f ;;
+        check) options="--connect --help --help" operand=-f ;;
         config) options="--help --help" operand=-f ;;
         reload) options="--timeout --help --help" operand=-f ;;
         stats) options="--json --help --help" operand=-f ;;

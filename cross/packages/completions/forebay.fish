@@ -2,6 +2,7 @@
 complete -c forebay -f
 complete -c forebay -n __fish_use_subcommand -l help -d 'the verbs'
 complete -c forebay -n __fish_use_subcommand -l version -d 'the version'
+complete -c forebay -n __fish_use_subcommand -a init -d 'write a configuration to begin with, by asking or by options'
 complete -c forebay -n __fish_use_subcommand -a run -d 'serve the streams of a configuration until SIGTERM or SIGINT'
 complete -c forebay -n __fish_use_subcommand -a check -d 'say whether a configuration is right, and what it would take'
 complete -c forebay -n __fish_use_subcommand -a config -d 'print the configuration in force: defaults and templates filled in, secrets hidden'
@@ -17,9 +18,17 @@ complete -c forebay -n __fish_use_subcommand -a ledger -d 'say what a store has 
 complete -c forebay -n __fish_use_subcommand -a cursor -d 'where the sinks stand; seek, skip, remove: move and forget them'
 complete -c forebay -n __fish_use_subcommand -a deadletter -d 'the records that a sink never took; show, reinject, drop: one, again, no more'
 complete -c forebay -n __fish_use_subcommand -a demo -d 'show all of it on this machine, in less than a minute'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l ask -d 'ask for all of it, on standard error'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l stream -x -d 'the stream\'s name (default telemetry)'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l data-dir -x -a '(__fish_complete_directories)' -d 'where its store lies, in a directory of its own'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l disk -x -d 'the most that the store takes on disk (default 256)'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l input -x -d 'where records come from, may be repeated: host'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l sink -x -d 'where they go: file=PATH'
+complete -c forebay -n '__fish_seen_subcommand_from init' -l http -x -d 'show status'
 complete -c forebay -n '__fish_seen_subcommand_from run' -l drain -x -d 'how long the sinks may deliver what is there'
 complete -c forebay -n '__fish_seen_subcommand_from run' -l deadline -x -d 'then end after so long in any case'
 complete -c forebay -n '__fish_seen_subcommand_from run' -F
+complete -c forebay -n '__fish_seen_subcommand_from check' -l connect -d 'look besides whether stores and sinks can be reached from here'
 complete -c forebay -n '__fish_seen_subcommand_from check' -F
 complete -c forebay -n '__fish_seen_subcommand_from config' -F
 complete -c forebay -n '__fish_seen_subcommand_from reload' -l timeout -x -d 'wait so long for the answer (default 60)'
