@@ -1,8 +1,13 @@
 //! What arrives, and in which order.
 
+use std::path::Path;
+use std::process::Command;
+
 use forebay::Record;
 
 use super::broker::{Broker, Place};
+use super::once::assert_lines;
+use super::process::{Running, SMALL, STDIN, Setup, lines};
 use super::{Gateway, alone, assert_complete, time};
 
 /// `G-043`, `G-044`, `G-046`, `G-103`, `G-104`: what a record is made of arrives, and its offset with it.
@@ -97,5 +102,32 @@ fn each_codec_is_read_back_by_the_reader_of_kafka() {
             used.iter().all(|used| [0, number].contains(used)),
             "{used:?}"
         );
+    }
+}
+
+/// From standard input to a reader, by the binary; with `TARGET` by that which `cross/build` has made for it, in
+/// user-mode emulation.
+#[test]
+fn the_binary_delivers_what_it_reads() {
+    let _alone = alone();
+    let Some(broker) = Broker::start("binary", Place::default(), "") else {
+        return;
+    };
+    let address = broker.address();
+    for (topic, more) in [("plain", ""), ("once", r#", "exactlyOnce": true"#)] {
+        let sink = format!(
+            r#"{{"type": "kafka", "bootstrapServers": "{address}", "topic": "{topic}"{more}}}"#
+        );
+        let setup = Setup::new(&format!("kafka-binary-{topic}"), &sink, SMALL, STDIN);
+        let mut command = setup.run(&[]);
+        if let Ok(name) = std::env::var("TARGET") {
+            let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("cross/run");
+            command = Command::new(run);
+            command.arg(name).arg("run").arg(&setup.config);
+        }
+        let mut running = Running::start(&mut command);
+        running.write(&lines(0..1000));
+        running.end().expect(0);
+        assert_lines(&broker.read_committed(topic, 1000), 1000);
     }
 }

@@ -78,7 +78,7 @@ fn wait_for_all(setup: &Setup, appended: u64) {
 }
 
 /// Each line is there once.
-fn assert_lines(messages: &[Read], count: u64) {
+pub fn assert_lines(messages: &[Read], count: u64) {
     let number = |message: &Read| message.value.strip_prefix("line ")?.parse().ok();
     let mut numbers: Vec<u64> = messages.iter().filter_map(number).collect();
     numbers.sort_unstable();
