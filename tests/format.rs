@@ -162,6 +162,15 @@ fn golden_record() {
         !Seal::new(1, 0x0303).verifies(0x0404, &record),
         "in another store"
     );
+
+    let header = RecordHeader {
+        size: 0x1000,
+        extra_len: 0x0506,
+        ..header
+    };
+    header.encode_to(&mut record);
+    assert_eq!(hex(&record[16..24]), "0202000003000605");
+    assert_eq!(RecordHeader::decode(&record), Some(header));
 }
 
 #[test]
@@ -334,6 +343,178 @@ fn a_newer_format_is_named() {
     let sum = crc32fast::hash(&page[4..512]);
     page[..4].copy_from_slice(&sum.to_le_bytes());
     assert_eq!(SegmentHeader::decode(&page), Err(Fault::Newer(FORMAT + 1)));
+
+    let mut page = [0; PAGE_SIZE];
+    page_header().encode(&mut page);
+    page[6] = 2;
+    let sum = crc32fast::hash(&page[4..88]);
+    page[..4].copy_from_slice(&sum.to_le_bytes());
+    assert_eq!(PageHeader::decode(&page), None);
+
+    let mut slot = vec![0; SLOT_SIZE];
+    checkpoint().encode(&mut slot);
+    slot[8] = 2;
+    let size = u32::from_le_bytes(slot[12..16].try_into().unwrap()) as usize;
+    let sum = crc32fast::hash(&slot[4..size]);
+    slot[..4].copy_from_slice(&sum.to_le_bytes());
+    let newer = Err(Fault::Newer(FORMAT + 1));
+    assert_eq!(Checkpoint::decode(&slot), newer);
+}
+
+/// What is said of a store in words: its id, and why records are gone.
+#[test]
+fn words() {
+    assert_eq!(store().to_string(), "30313233343536373839616263646566");
+    let reasons = [
+        Reason::Quota,
+        Reason::Age,
+        Reason::Damage,
+        Reason::NeverDurable,
+        Reason::Undecided,
+    ];
+    let names = ["quota", "age", "damage", "neverDurable", "undecided"];
+    assert_eq!(reasons.map(Reason::name), names);
+}
+
+/// Of two halves the newer one counts, wherever it stands.
+#[test]
+fn the_newer_half_of_a_slot_counts() {
+    let [mut older, mut newer] = [vec![0; SLOT_SIZE], vec![0; SLOT_SIZE]];
+    let mut next = checkpoint();
+    next.generation += 1;
+    checkpoint().encode(&mut older);
+    next.encode(&mut newer);
+    let slot = [&older[..2048], &newer[2048..]].concat();
+    assert_eq!(Checkpoint::decode(&slot), Ok(next.clone()));
+    let slot = [&newer[..2048], &older[2048..]].concat();
+    assert_eq!(Checkpoint::decode(&slot), Ok(next));
+}
+
+/// A half of a slot that begins like one, or verifies, and is none.
+#[test]
+fn half_a_checkpoint_is_none() {
+    let mut slot = vec![0; SLOT_SIZE];
+    checkpoint().encode(&mut slot);
+    slot.truncate(2048);
+    let whole = slot.clone();
+    for size in [0_u32, 3, 100, u32::MAX] {
+        slot[12..16].copy_from_slice(&size.to_le_bytes());
+        assert_eq!(Checkpoint::decode(&slot), Err(Fault::Invalid), "{size}");
+    }
+    slot.clone_from(&whole);
+    slot[4] ^= 1;
+    let size = u32::from_le_bytes(slot[12..16].try_into().unwrap()) as usize;
+    let sum = crc32fast::hash(&slot[4..size]);
+    slot[..4].copy_from_slice(&sum.to_le_bytes());
+    assert_eq!(
+        Checkpoint::decode(&slot),
+        Err(Fault::Invalid),
+        "another magic"
+    );
+    assert_eq!(Checkpoint::decode(&whole), Ok(checkpoint()));
+}
+
+/// What verifies and names a number that cannot have been written is nothing: sums of offsets would wrap.
+#[test]
+fn numbers_beyond_their_bounds_are_nothing() {
+    const OFFSET: u64 = 1 << 60;
+    const LIFE: u64 = 1 << 43;
+    const PAGES: u32 = (1 << 20) - 1;
+
+    let segment = |change: fn(&mut SegmentHeader)| {
+        let mut header = segment_header();
+        change(&mut header);
+        let mut page = [0; PAGE_SIZE];
+        header.encode(&mut page);
+        SegmentHeader::decode(&page).is_ok_and(|read| read == header)
+    };
+    assert!(segment(|header| header.base = OFFSET - 1));
+    assert!(!segment(|header| header.base = OFFSET));
+    assert!(segment(|header| header.life = LIFE - 1));
+    assert!(!segment(|header| header.life = LIFE));
+    assert!(segment(|header| header.pages = 6));
+    assert!(!segment(|header| header.pages = 5));
+    assert!(segment(|header| header.pages = PAGES));
+    assert!(!segment(|header| header.pages = PAGES + 1));
+
+    let page = |change: fn(&mut PageHeader)| {
+        let mut header = page_header();
+        change(&mut header);
+        let mut page = [0; PAGE_SIZE];
+        header.encode(&mut page);
+        PageHeader::decode(&page).is_some_and(|read| read == header)
+    };
+    assert!(page(|header| header.base = OFFSET - 1));
+    assert!(!page(|header| header.base = OFFSET));
+    assert!(page(|header| header.first = OFFSET - 1));
+    assert!(!page(|header| header.first = OFFSET));
+    assert!(page(|header| header.mark = OFFSET - 1));
+    assert!(!page(|header| header.mark = OFFSET));
+    assert!(page(|header| header.life = LIFE - 1));
+    assert!(!page(|header| header.life = LIFE));
+    assert!(page(|header| header.tail = PAGES - 1));
+    assert!(!page(|header| header.tail = PAGES));
+    assert!(page(|header| header.start = 88));
+    assert!(!page(|header| header.start = 87));
+    assert!(page(|header| header.start = 4096));
+    assert!(!page(|header| header.start = 4097));
+
+    let slot = |change: fn(&mut Checkpoint)| {
+        let mut written = checkpoint();
+        change(&mut written);
+        let mut slot = vec![0; SLOT_SIZE];
+        written.encode(&mut slot);
+        Checkpoint::decode(&slot).is_ok_and(|read| read == written)
+    };
+    assert!(slot(|at| at.life = LIFE - 1));
+    assert!(!slot(|at| at.life = LIFE));
+    assert!(slot(|at| at.generation = (u64::MAX >> 1) - 1));
+    assert!(!slot(|at| at.generation = u64::MAX >> 1));
+    assert!(slot(|at| at.page = PAGES));
+    assert!(!slot(|at| at.page = PAGES + 1));
+    assert!(!slot(|at| at.mark = OFFSET));
+    assert!(!slot(|at| at.opened = OFFSET));
+    assert!(!slot(|at| at.reach = OFFSET));
+    assert!(!slot(|at| at.head = OFFSET));
+    assert!(slot(|at| at.sources[0].offset = OFFSET - 1));
+    assert!(!slot(|at| at.sources[0].offset = OFFSET));
+    assert!(!slot(|at| at.cursors[0].place.position = OFFSET));
+    fn intervals(at: &mut Checkpoint, from: u64, to: u64) {
+        at.cursors[0].place.intervals[0] = (from, to);
+    }
+    assert!(
+        slot(|at| intervals(at, 0x1111, OFFSET - 1)),
+        "they may touch"
+    );
+    assert!(
+        !slot(|at| intervals(at, 0x1110, 0x1313)),
+        "below its position"
+    );
+    assert!(!slot(|at| intervals(at, 0x1212, 0x1212)), "empty");
+    assert!(!slot(|at| intervals(at, 0x1212, OFFSET)));
+    assert!(slot(|at| at.ledger[0].count = 0x0101), "all of the range");
+    assert!(
+        !slot(|at| at.ledger[0].count = 0x0102),
+        "more than the range"
+    );
+    assert!(
+        !slot(|at| (at.ledger[0].end, at.ledger[0].count) = (0x1515, 0)),
+        "empty"
+    );
+    assert!(slot(|at| at.ledger[0].end = OFFSET - 1));
+    assert!(!slot(|at| at.ledger[0].end = OFFSET));
+    fn more(at: &mut Checkpoint, start: u64) {
+        let (end, count) = (0x1717, 1);
+        let loss = Loss {
+            start,
+            end,
+            count,
+            ..at.ledger[0]
+        };
+        at.ledger.push(loss).unwrap();
+    }
+    assert!(slot(|at| more(at, 0x1616)), "they may touch");
+    assert!(!slot(|at| more(at, 0x1615)), "they overlap");
 }
 
 /// The largest checkpoint that there can be fits its half, and comes back.
