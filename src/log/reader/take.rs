@@ -164,10 +164,13 @@ impl Reader {
             return Ok(None);
         };
         let (life, end) = (at.life, self.end_slot(Some(at)));
+        let mut empty = 0;
         for slot in next..end {
             match self.look(slot, end)? {
+                // Where nothing is written up to the segment's end, that is not read for one record.
+                None if empty == TAIL_SLOTS => break,
                 // An unwritten tail slot, or damage.
-                None => {}
+                None => empty += 1,
                 Some(header) if header.is_tail => {
                     if let Some(at) = self.at.as_mut().filter(|_| header.life == life) {
                         at.tail = header.tail;
