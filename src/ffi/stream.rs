@@ -100,12 +100,9 @@ impl forebay_record {
     /// # Safety
     /// As with `put_properties`.
     unsafe fn record<'a>(&self, properties: &'a [(&'a str, &'a [u8])]) -> Result<Record<'a>> {
-        let what = "append: the key is null or too long";
+        let (key, payload) = ((self.key, self.key_len), (self.payload, self.payload_len));
         // SAFETY: the caller's promise is passed on.
-        let key = unsafe { pointers::bytes(self.key, self.key_len, what) }?;
-        let what = "append: the payload is null or too long";
-        // SAFETY: the caller's promise is passed on.
-        let payload = unsafe { pointers::bytes(self.payload, self.payload_len, what) }?;
+        let (key, payload) = unsafe { key_and_payload(key, payload) }?;
         let mut source = None;
         if self.source_len > 0 {
             let len = self.source_len as usize; // no target has less than 32 bits
@@ -125,6 +122,24 @@ impl forebay_record {
             source,
         })
     }
+}
+
+/// The two that every record has, as pointers and lengths.
+///
+/// # Safety
+/// As with [`pointers::bytes`], for both.
+#[inline]
+unsafe fn key_and_payload<'a>(
+    (key, key_len): (*const c_void, usize),
+    (payload, payload_len): (*const c_void, usize),
+) -> Result<(&'a [u8], &'a [u8])> {
+    let what = "append: the key is null or too long";
+    // SAFETY: the caller's promise is passed on.
+    let key = unsafe { pointers::bytes(key, key_len, what) }?;
+    let what = "append: the payload is null or too long";
+    // SAFETY: the caller's promise is passed on.
+    let payload = unsafe { pointers::bytes(payload, payload_len, what) }?;
+    Ok((key, payload))
 }
 
 /// The stream of a handle.
@@ -199,12 +214,8 @@ pub unsafe extern "C" fn forebay_stream_append(
 ) -> forebay_result {
     guarded(|| {
         pointers::check_wanted(offset, "append: offset is not aligned")?;
-        let what = "append: the key is null or too long";
-        // SAFETY: C promises `key_len` bytes.
-        let key = unsafe { pointers::bytes(key, key_len, what) }?;
-        let what = "append: the payload is null or too long";
-        // SAFETY: C promises `payload_len` bytes.
-        let payload = unsafe { pointers::bytes(payload, payload_len, what) }?;
+        // SAFETY: C promises `key_len` and `payload_len` bytes.
+        let (key, payload) = unsafe { key_and_payload((key, key_len), (payload, payload_len)) }?;
         let appended = lease(stream)?.append(key, time_ms, payload)?;
         // SAFETY: C promises room for a number, or null; an unaligned one was refused.
         unsafe { pointers::put(offset, appended) };
@@ -316,12 +327,8 @@ pub unsafe extern "C" fn forebay_stream_append_durable(
 ) -> forebay_result {
     guarded(|| {
         pointers::check_wanted(offset, "append: offset is not aligned")?;
-        let what = "append: the key is null or too long";
-        // SAFETY: C promises `key_len` bytes.
-        let key = unsafe { pointers::bytes(key, key_len, what) }?;
-        let what = "append: the payload is null or too long";
-        // SAFETY: C promises `payload_len` bytes.
-        let payload = unsafe { pointers::bytes(payload, payload_len, what) }?;
+        // SAFETY: C promises `key_len` and `payload_len` bytes.
+        let (key, payload) = unsafe { key_and_payload((key, key_len), (payload, payload_len)) }?;
         let timeout = Duration::from_millis(timeout_ms.into());
         let appended = lease(stream)?.append_durable(key, time_ms, payload, timeout)?;
         // SAFETY: C promises room for a number, or null; an unaligned one was refused.
