@@ -59,6 +59,9 @@ pub struct Oracle {
 /// What an open found.
 pub struct Found<'a> {
     pub head: u64,
+    /// The head that a checkpoint says which was written. What lies between may come back: room was made for
+    /// what came from the ring, and no checkpoint says so yet.
+    pub durable_head: u64,
     pub next: u64,
     pub durable: u64,
     /// Where the ring of the run before ended.
@@ -353,7 +356,7 @@ impl Oracle {
                 Err(_) => Fate::Gone,
             };
         }
-        for (_, record) in self.records.range_mut(..head) {
+        for (_, record) in self.records.range_mut(..opened.durable_head) {
             record.fate = Fate::Gone;
         }
         self.proven_min = None;

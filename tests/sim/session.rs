@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::counters::{Board, Place};
+use forebay::counters::{Board, Place, StreamCounter};
 use forebay::error::Code;
 use forebay::format::{CHECKPOINT_FILE_SIZE, SourceEntry, StoreId};
 use forebay::log::{self, BatchBuffer, Ended, Gap, Opening, Options, Reader, Report};
@@ -448,13 +448,14 @@ impl Session {
             "the head {head} was never so far"
         );
         oracle.head_max = oracle.head_max.max(head);
-        let life = self.board.get(forebay::counters::StreamCounter::Life);
+        let life = self.board.get(StreamCounter::Life);
         assert!(life > oracle.life, "life {life} was used before");
         let ledger = self.log().shared().ledger().ranges().to_vec();
         let positions = self.positions();
         oracle.check_positions(&oracle.now(), &positions, &found, (head, self.report.next));
         oracle.opened(&Found {
             head,
+            durable_head: self.board.get(StreamCounter::HeadOffset),
             next: self.report.next,
             durable: self.log().durable(),
             ring_end: self.ring_end,

@@ -230,6 +230,7 @@ impl Life {
             &moment,
             &Found {
                 head,
+                durable_head: head,
                 next,
                 durable: opened.log.durable(),
                 ring_end: None,
