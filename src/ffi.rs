@@ -240,14 +240,14 @@ pub unsafe extern "C" fn forebay_version(
 /// Neither blocks nor allocates. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn forebay_features(features: *mut u32) -> forebay_result {
-    use forebay_feature as F;
-    let known = [
-        (cfg!(feature = "file"), F::FOREBAY_FEATURE_FILE),
-        (cfg!(feature = "stdout"), F::FOREBAY_FEATURE_STDOUT),
-        (cfg!(feature = "kinesis"), F::FOREBAY_FEATURE_KINESIS),
-    ];
     guarded(|| {
+        use forebay_feature as F;
         pointers::check_output(features, "features: features is null or not aligned")?;
+        let known = [
+            (cfg!(feature = "file"), F::FOREBAY_FEATURE_FILE),
+            (cfg!(feature = "stdout"), F::FOREBAY_FEATURE_STDOUT),
+            (cfg!(feature = "kinesis"), F::FOREBAY_FEATURE_KINESIS),
+        ];
         let here = known.into_iter().filter(|(is_here, _)| *is_here);
         let bits = here.map(|(_, feature)| feature as u32).sum();
         // SAFETY: C promises room for a number; null and unaligned ones were refused.

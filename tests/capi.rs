@@ -197,6 +197,28 @@ fn only_names_of_the_header_leave_the_library() {
     }
 }
 
+/// `G-135`: whatever a function does, it does where a panic is caught: behind its declaration stands the guard.
+#[test]
+fn every_function_catches_panics() {
+    let mut seen = BTreeSet::new();
+    let entries = std::fs::read_dir(root().join("src/ffi")).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    for file in files.chain([root().join("src/ffi.rs")]) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for part in text.split("#[unsafe(no_mangle)]").skip(1) {
+            let name = part.split("fn ").nth(1).unwrap().split('(').next().unwrap();
+            let body = part.split("-> forebay_result {").nth(1).unwrap();
+            let body = body.split("\n}\n").next().unwrap().trim();
+            let (before, guarded) = body.split_once("guarded(").expect(name);
+            assert!(before.is_empty(), "{name}: {before}");
+            assert!(guarded.ends_with(')'), "{name}: {guarded}");
+            seen.insert(name.to_owned());
+        }
+    }
+    let header = std::fs::read_to_string(root().join("include/forebay.h")).unwrap();
+    assert_eq!(seen, declared(&header));
+}
+
 /// Another library in Rust, with the same compiler, allocator and panics, in the same program, whole.
 #[test]
 fn it_stands_beside_a_second_rust_library() {
@@ -244,7 +266,7 @@ int main(void) {
 }
 "#;
 
-/// `G-007`, `G-026`, `G-050`, `G-117`: the programs as C99.
+/// `G-007`, `G-026`, `G-050`, `G-117`, `G-130`, `G-136` to `G-145`: the programs as C99.
 #[test]
 fn programs_run_as_c99() {
     run_all("c99", &["cc", "-std=c99"], &[], &[]);
@@ -255,6 +277,7 @@ fn programs_run_as_cpp17() {
     run_all("cpp17", &["c++", "-std=c++17", "-x", "c++"], &[], &[]);
 }
 
+/// `G-133`: also what was borrowed for a call, and is gone behind it.
 #[test]
 fn programs_run_under_the_address_sanitizer() {
     let compiler = [

@@ -274,6 +274,15 @@ pub unsafe extern "C" fn forebay_answer_rest(
     })
 }
 
+/// By the numbers of `forebay_link`.
+const LINKS: [Link; 5] = [
+    Link::Ok,
+    Link::Down,
+    Link::Throttled,
+    Link::Auth,
+    Link::Config,
+];
+
 /// How the link is: a `forebay_link`; and, if it does not work, what the far side said (null: nothing).
 ///
 /// `error` is copied, and cut to 160 bytes. Only in the callback.
@@ -283,13 +292,6 @@ pub unsafe extern "C" fn forebay_answer_link(
     link: i32,
     error: *const c_char,
 ) -> forebay_result {
-    const LINKS: [Link; 5] = [
-        Link::Ok,
-        Link::Down,
-        Link::Throttled,
-        Link::Auth,
-        Link::Config,
-    ];
     guarded(|| {
         // SAFETY: C promises a text that ends with a NUL, or null.
         let error = unsafe { pointers::text_or_empty(error, "answer: error is not UTF-8") }?;

@@ -101,6 +101,37 @@ static void append(forebay_stream *stream, const char *payload) {
     DONE(forebay_stream_append(stream, "k", 1, 1, payload, strlen(payload), NULL));
 }
 
+/* What is given is borrowed for the call: it is written over right after. */
+static void append_view(forebay_stream *stream) {
+    forebay_property properties[2];
+    char key[] = "pump-7", payload[] = "view", name[] = "unit", value[] = "bar", source[] = "tail";
+    char position[] = "17";
+    properties[0].name = "x";
+    properties[0].name_len = 1;
+    properties[0].value = "x";
+    properties[0].value_len = 1;
+    properties[1].name = name;
+    properties[1].name_len = strlen(name);
+    properties[1].value = value;
+    properties[1].value_len = strlen(value);
+    forebay_record record = record_of(key, payload);
+    record.properties = properties;
+    record.properties_len = 2;
+    record.source = source;
+    record.source_len = strlen(source);
+    record.position = position;
+    record.position_len = strlen(position);
+    DONE(forebay_stream_append_record(stream, &record, NULL));
+    memset(key, 'z', sizeof key);
+    memset(payload, 'z', sizeof payload);
+    memset(name, 'z', sizeof name);
+    memset(value, 'z', sizeof value);
+    memset(source, 'z', sizeof source);
+    memset(position, 'z', sizeof position);
+    memset(properties, 'z', sizeof properties);
+    memset(&record, 'z', sizeof record);
+}
+
 static forebay_stats delivered(forebay_stream *stream) {
     forebay_stats stats = stats_of(stream);
     for (int n = 0; n < 4000 && (stats.backlog > 0 || stats.queued > 0); n++) {
@@ -109,6 +140,37 @@ static forebay_stats delivered(forebay_stream *stream) {
     }
     CHECK(stats.backlog == 0 && stats.queued == 0);
     return stats;
+}
+
+static pthread_mutex_t slow_lock = PTHREAD_MUTEX_INITIALIZER;
+static int slow_calls;
+
+static void deliver_slowly(void *context, const forebay_batch *batch, forebay_answer *answer) {
+    (void)context;
+    (void)batch;
+    __atomic_add_fetch(&slow_calls, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&slow_lock);
+    pthread_mutex_unlock(&slow_lock);
+    DONE(forebay_answer_rest(answer, FOREBAY_ACCEPTED, 0, NULL));
+}
+
+/* A close that is not done in time says so, and is done later. */
+static void close_in_time(const char *dir) {
+    DONE(forebay_set_sink_callback("slow", deliver_slowly, NULL, NULL));
+    forebay_engine *engine = open_engine(dir, "{\"name\": \"third\", " BATCHING ", " BUFFER ","
+                                              "\"sink\": {\"type\": \"callback\", \"id\": \"slow\"}}");
+    forebay_stream *stream = stream_of(engine, "third");
+    pthread_mutex_lock(&slow_lock);
+    append(stream, "x");
+    while (__atomic_load_n(&slow_calls, __ATOMIC_SEQ_CST) == 0) {
+        wait_ms(1);
+    }
+    CHECK(forebay_close(engine, 20) == FOREBAY_ERR_TIMEOUT);
+    CHECK(forebay_stream_append(stream, NULL, 0, 0, "y", 1, NULL) == FOREBAY_ERR_CLOSED);
+    pthread_mutex_unlock(&slow_lock);
+    DONE(forebay_close(engine, LIMIT_MS));
+    DONE(forebay_stream_free(stream));
+    DONE(forebay_set_sink_callback("slow", NULL, NULL, NULL));
 }
 
 int main(int count, char **arguments) {
@@ -120,7 +182,9 @@ int main(int count, char **arguments) {
     options.size = sizeof options;
     options.records_max = 3;
     options.timeout_ms = 5000;
-    DONE(forebay_set_sink_callback("host", deliver, &seen, &options));
+    char id[] = "host";
+    DONE(forebay_set_sink_callback(id, deliver, &seen, &options));
+    memset(id, 'z', sizeof id - 1);
     options.size = 1;
     CHECK(forebay_set_sink_callback("host", deliver, &seen, &options) == FOREBAY_ERR_INVALID_ARG);
     DONE(forebay_set_sink_callback("gone", deliver, &seen, NULL));
@@ -137,23 +201,7 @@ int main(int count, char **arguments) {
     append(first, "later");
     append(first, "silent");
     append(first, "reject");
-    forebay_property properties[2];
-    properties[0].name = "x";
-    properties[0].name_len = 1;
-    properties[0].value = "x";
-    properties[0].value_len = 1;
-    properties[1].name = "unit";
-    properties[1].name_len = 4;
-    properties[1].value = "bar";
-    properties[1].value_len = 3;
-    forebay_record record = record_of("pump-7", "view");
-    record.properties = properties;
-    record.properties_len = 2;
-    record.source = "tail";
-    record.source_len = 4;
-    record.position = "17";
-    record.position_len = 2;
-    DONE(forebay_stream_append_record(first, &record, NULL));
+    append_view(first);
     forebay_stats stats = delivered(first);
     CHECK(stats.exported_total == 13 && stats.failed_total == 1 && stats.dead_letters_total == 1);
     CHECK(stats.retries_total >= 2 && stats.sinks_len == 1);
@@ -184,5 +232,6 @@ int main(int count, char **arguments) {
     CHECK(forebay_answer_rest(seen.over, FOREBAY_ACCEPTED, 0, NULL) == FOREBAY_ERR_INVALID_ARG);
     DONE(forebay_stream_free(first));
     DONE(forebay_stream_free(second));
+    close_in_time(dir);
     return 0;
 }
