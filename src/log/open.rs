@@ -217,7 +217,8 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
     if !files.is_clean && !files.is_last_good() && holds(Rule::ResumeInGoodOnly) {
         decided.resume = None;
     }
-    if files.is_run_unknown() {
+    let is_evidence_owed = files.is_run_unknown() || decided.is_unproven;
+    if is_evidence_owed {
         // The last segment stays as it is, for what it shows.
         (decided.resume, decided.is_fresh) = (None, false);
     }
@@ -288,7 +289,7 @@ pub fn open(opening: Opening<'_>) -> Result<Opened> {
         sealed_bytes: 0,
     };
     log.resume(&files, &decided)?;
-    log.begin(&files, &report)?;
+    log.begin(&files, &report, is_evidence_owed)?;
     Ok(Opened {
         log,
         board,
@@ -325,7 +326,7 @@ impl Log {
     }
 
     /// Makes the new life durable; only then may anything be handed out or written.
-    fn begin(&mut self, files: &Files, report: &Report) -> Result<()> {
+    fn begin(&mut self, files: &Files, report: &Report, is_evidence_owed: bool) -> Result<()> {
         self.board.set(StreamCounter::Life, self.life);
         self.board
             .set(StreamCounter::ActiveEnd, self.shared.end_word());
@@ -369,7 +370,7 @@ impl Log {
             self.settle_dead(dead);
         }
         self.drop_aside(0);
-        if files.is_run_unknown() {
+        if is_evidence_owed {
             self.leave_evidence();
         }
         self.report_space();

@@ -52,6 +52,8 @@ pub struct Oracle {
     pub damage: Victims,
     pub forgiven: u64,
     pub salvaged: u64,
+    /// Only the checkpoint says from where on the run hands out: there was no room for a segment that does.
+    pub is_unproven: bool,
     /// The process died and the machine did not: its ring is found, and what it accepted is there.
     pub keeps_ring: bool,
 }
@@ -263,14 +265,14 @@ impl Oracle {
     }
 
     /// Nothing is left that says how far the run had come: all of the checkpoint was lost, and so was each durable
-    /// record that it was told of behind what was found, or there was none.
+    /// record that it was told of behind what was found, or there was none and no segment that says so.
     pub fn is_run_forgotten(&self, moment: &Moment<'_>, next: u64) -> bool {
         let damage = moment.damage;
         let mut behind = self.records.range(next..moment.next.max(next));
         let is_hit = |offset| damage.offsets.contains(offset) || self.hit.contains(offset);
         next < moment.next
             && damage.checkpoint
-            && !damage.offsets.is_empty()
+            && (!damage.offsets.is_empty() || self.is_unproven)
             && behind.all(|(offset, record)| {
                 moment.fate(*offset, record) != Fate::Promised || is_hit(offset)
             })

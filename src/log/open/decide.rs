@@ -29,6 +29,9 @@ pub(in crate::log) struct Decided {
     pub is_fresh: bool,
     /// The ring of the run before goes on behind the log's end.
     pub is_ring_used: bool,
+    /// Only checkpoints say that the next record's offset is so great: were all of them lost, offsets that
+    /// they say were handed out would be again.
+    pub is_unproven: bool,
 }
 
 /// What is known of the run before beside what lies in the store: it ran in this boot.
@@ -133,7 +136,7 @@ pub(in crate::log) fn decide(
     let of = |rule, value| if holds(rule) { value } else { 0 };
     // No record is kept from an offset that was not handed out.
     let mark = of(Rule::EvidenceOfCheckpoint, last.mark.max(last.head))
-        .max(of(Rule::EvidenceOfBases, bases.max().unwrap_or(0)));
+        .max(of(Rule::EvidenceOfBases, bases.clone().max().unwrap_or(0)));
     let life = of(Rule::LifeAboveCheckpoint, last.life)
         .max(of(Rule::LifeAboveHeaders, lives.max().unwrap_or(0)))
         .max(files.life_seen);
@@ -151,6 +154,7 @@ pub(in crate::log) fn decide(
             resume,
             is_fresh: false,
             is_ring_used: false,
+            is_unproven: is_unproven(bases.max(), mark),
         });
     }
     let mark = mark.max(known.durable);
@@ -242,13 +246,21 @@ pub(in crate::log) fn decide(
         });
     let seen = life.max(of(Rule::LifeAbovePages, scanned.evidence.life));
     let life = last_life(files, last, seen, clock.stamp());
+    let shown = scanned.evidence.mark.max(scanned.evidence.first_max);
     Ok(Decided {
         next,
         life,
         resume,
         is_fresh: is_fresh && (is_cut_whole || report.unreadable == 0),
         is_ring_used: ring.is_some(),
+        is_unproven: is_unproven(bases.chain([shown]).max(), next),
     })
+}
+
+/// Whether an open that finds no checkpoint would come to an offset below `next`, where segments show no more
+/// than `shown`.
+fn is_unproven(shown: Option<u64>, next: u64) -> bool {
+    next > shown.unwrap_or(0) + REACH_UNKNOWN
 }
 
 /// The first offset that nobody can have been handed.

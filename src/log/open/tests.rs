@@ -221,6 +221,7 @@ fn a_cursor_that_may_have_been_lost_is_not_taken_for_a_new_one() {
         resume: None,
         is_fresh: false,
         is_ring_used: false,
+        is_unproven: false,
     };
     let last = Checkpoint {
         head: 300,
@@ -236,6 +237,59 @@ fn a_cursor_that_may_have_been_lost_is_not_taken_for_a_new_one() {
     assert_eq!(position(false), 300);
 }
 
+/// Opens a small log.
+fn open_in(
+    dir: &Arc<dyn Dir>,
+    clock: &Arc<dyn Clock>,
+    ring: &dyn Fn(&RunBefore) -> io::Result<Left>,
+) -> Result<Opened> {
+    open(Opening {
+        dir: Arc::clone(dir),
+        lock_dir: Arc::clone(dir),
+        clock: Arc::clone(clock),
+        options: Options {
+            name: "telemetry".try_into().unwrap(),
+            segment_bytes: 1 << 20,
+            disk_bytes_max: 4 << 20,
+            aside_bytes_max: u64::MAX,
+            drop_oldest: true,
+            io: segment::Io::Write,
+            ring_records: 16,
+            body_len_max: 1000,
+            age_max: None,
+            is_strict: false,
+            free_bytes_min: 0,
+            reserves_all: false,
+        },
+        cursors: &[],
+        board: &|_| Ok((Board::new(Memory::private(Board::LEN)?), String::new())),
+        ring,
+        pid: 1,
+    })
+}
+
+/// After all of a checkpoint was lost, a segment says from where on offsets are handed out; also where the
+/// first open did not come so far and the second finds its checkpoint.
+#[test]
+fn a_segment_says_where_offsets_go_on_behind_a_lost_checkpoint() {
+    let dir = ram_dir(4 << 20);
+    let clock: Arc<dyn Clock> = Arc::new(crate::clock::System::new());
+    let nothing = |_: &RunBefore| Ok(Left::Nothing);
+    // No checkpoint, and one segment.
+    put_header(&*stored(&*dir, 9), 9, 100, 7);
+    let opened = open_in(&dir, &clock, &nothing).unwrap();
+    let next = opened.report.next;
+    assert!(next > 1 << 32, "{next}");
+    drop(opened);
+    let last = |dir| found(dir).into_iter().max_by_key(|(_, base, _)| *base);
+    let (number, base, _) = last(&*dir).unwrap();
+    assert_eq!(base, next);
+    dir.remove(&segment::file_name(number)).unwrap();
+    let again = open_in(&dir, &clock, &nothing).unwrap();
+    let (_, base, _) = last(&*dir).unwrap();
+    assert!(base >= next && base == again.report.next, "{base} {next}");
+}
+
 /// A ring that was larger than the one asked for is made durable at once: the checkpoint reaches as far.
 #[test]
 fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
@@ -243,31 +297,9 @@ fn no_more_is_announced_than_the_checkpoint_that_is_left_allows() {
     let clock: Arc<dyn Clock> = Arc::new(crate::clock::System::new());
     let allowed = std::cell::Cell::new(0);
     let open = || {
-        open(Opening {
-            dir: Arc::clone(&dir),
-            lock_dir: Arc::clone(&dir),
-            clock: Arc::clone(&clock),
-            options: Options {
-                name: "telemetry".try_into().unwrap(),
-                segment_bytes: 1 << 20,
-                disk_bytes_max: 4 << 20,
-                aside_bytes_max: u64::MAX,
-                drop_oldest: true,
-                io: segment::Io::Write,
-                ring_records: 16,
-                body_len_max: 1000,
-                age_max: None,
-                is_strict: false,
-                free_bytes_min: 0,
-                reserves_all: false,
-            },
-            cursors: &[],
-            board: &|_| Ok((Board::new(Memory::private(Board::LEN)?), String::new())),
-            ring: &|before| {
-                allowed.set(before.durable_max);
-                Ok(Left::Nothing)
-            },
-            pid: 1,
+        open_in(&dir, &clock, &|before| {
+            allowed.set(before.durable_max);
+            Ok(Left::Nothing)
         })
     };
     let mut opened = open().unwrap();
