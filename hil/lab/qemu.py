@@ -61,7 +61,8 @@ class Qemu:
             "-m", str(memory or board["memory_mib"]), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-serial", f"file:{self.console}",
             "-kernel", str(initramfs.kernel(board["architecture"])), "-initrd", str(initrd),
-            "-append", f"console={board['console']} quiet panic=-1 random.trust_cpu=on",
+            "-append", f"console={board['console']} quiet panic=-1 random.trust_cpu=on "
+                       + board.get("kernel_arguments", ""),
             "-qmp", f"unix:{self._socket('qmp')},server=on,wait=off",
             "-device", "virtio-serial-device",
             "-chardev", f"socket,id=control,path={self._socket('control')},server=on,wait=off",
