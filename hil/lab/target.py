@@ -23,9 +23,15 @@ class Target:
 
     @staticmethod
     def all():
-        """Every target that has a board, by name."""
+        """Every target that has an emulated board, by name."""
         names = sorted(path.stem for path in (ROOT / "targets").glob("*.toml"))
-        return [target for target in map(Target, names) if target.board]
+        return [target for target in map(Target, names) if "emulator" in target.board]
+
+    def address(self):
+        """Where its real board is reached by SSH."""
+        if "address" not in self.board:
+            raise SystemExit(f"hil: targets/{self.name}.toml has no `address` in [board]: use --board ssh:USER@HOST")
+        return self.board["address"]
 
     def build(self, features):
         """Builds the binary and the probe; the build tool checks the size."""
