@@ -23,6 +23,9 @@ use crate::log::{BatchBuffer, Ended, Gap, Reader, Shared};
 use crate::rules::{Rule, holds};
 use crate::watermark::Waker;
 
+#[cfg(test)]
+mod tests;
+
 /// One cursor.
 pub struct Cursor {
     reader: Reader,
@@ -76,11 +79,6 @@ impl Cursor {
     /// The next offset to acknowledge.
     pub fn position(&self) -> u64 {
         self.place.position
-    }
-
-    /// The next offset to read.
-    pub fn next(&self) -> u64 {
-        self.next
     }
 
     /// What readers of the log share.

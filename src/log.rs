@@ -52,6 +52,9 @@ mod space;
 mod spare;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use aside::Aside;
 pub use batch::{BatchBuffer, Entry};
 use checkpoints::Checkpoints;

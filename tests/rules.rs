@@ -11,6 +11,9 @@ mod world;
 
 mod sim;
 
+#[path = "crash/directed.rs"]
+mod directed;
+
 #[allow(dead_code)] // of what the tests of delivery share only the lives are used
 mod delivery {
     #[path = "bench.rs"]

@@ -260,4 +260,63 @@ mod tests {
         file.write_at(&older[..len / 2], len as u64).unwrap();
         assert_eq!(seen(&*file), (6, 1, vec![]));
     }
+
+    #[test]
+    fn slots_that_were_never_written_are_counted() {
+        for count in 0..6 {
+            let (_dir, file) = written(count);
+            let found = read(&*file, true).unwrap().unwrap();
+            let empty = usize::try_from(3 - count.min(3)).unwrap();
+            assert_eq!(found.empty_slots(), empty, "{count}");
+        }
+    }
+
+    /// A file that is too short gets its length, and keeps what it holds.
+    #[test]
+    fn a_file_is_made_as_long_as_it_has_to_be() {
+        let page = PAGE_SIZE as u64;
+        for size in [0, 1, page - 1, page, SLOT + 100, CHECKPOINT_FILE_SIZE - 1] {
+            let dir = ram_dir(1 << 20);
+            let file = dir.create(FILE_NAME).unwrap();
+            let held = vec![0xa5; usize::try_from(size).unwrap()];
+            file.write_at(&held, 0).unwrap();
+            let mut checkpoints = Checkpoints::open(&*dir).unwrap();
+            assert_eq!(file.size().unwrap(), CHECKPOINT_FILE_SIZE, "{size}");
+            let mut bytes = vec![1; usize::try_from(CHECKPOINT_FILE_SIZE).unwrap() + 1];
+            let len = file.read_at(&mut bytes, 0).unwrap();
+            let (before, behind) = bytes[..len].split_at(held.len());
+            assert!(
+                before == held && behind.iter().all(|byte| *byte == 0),
+                "{size}"
+            );
+            let written = checkpoints.take_written_bytes();
+            assert_eq!(written, CHECKPOINT_FILE_SIZE - size);
+            assert_eq!(checkpoints.take_written_bytes(), 0);
+        }
+        // One that is long enough stays as it is.
+        let (dir, file) = written(5);
+        let mut checkpoints = Checkpoints::open(&*dir).unwrap();
+        assert_eq!(checkpoints.take_written_bytes(), 0);
+        assert_eq!(seen(&*file), (5, 0, vec![]));
+    }
+
+    /// What an open found says which slot is the oldest, and what is written is counted.
+    #[test]
+    fn the_oldest_slot_is_written_next() {
+        for count in 0..5 {
+            let (dir, file) = written(count);
+            let mut checkpoints = Checkpoints::open(&*dir).unwrap();
+            checkpoints.found(&read(&*file, true).unwrap().unwrap());
+            checkpoints.take_written_bytes();
+            let checkpoint = Checkpoint {
+                generation: count + 1,
+                ..Checkpoint::default()
+            };
+            checkpoints.write(&checkpoint).unwrap();
+            let lost = 2_u32.saturating_sub(u32::try_from(count).unwrap());
+            assert_eq!(seen(&*file), (count + 1, lost, vec![]));
+            let len = checkpoint.encode(&mut vec![0; SLOT_SIZE]);
+            assert_eq!(checkpoints.take_written_bytes(), len as u64);
+        }
+    }
 }

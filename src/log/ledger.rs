@@ -261,4 +261,55 @@ mod tests {
             assert!(ledger.covering(n * 100 + n % 7 + 1).is_some());
         }
     }
+
+    /// What touches a range of the same reason on either side, or on both.
+    #[test]
+    fn a_range_that_touches_another_joins_it() {
+        for (starts, joined) in [
+            (&[40, 30][..], (30, 50, 20)),
+            (&[30, 40], (30, 50, 20)),
+            (&[20, 40, 30], (20, 50, 30)),
+        ] {
+            let mut ledger = Ledger::default();
+            for start in starts {
+                ledger.add(loss(*start, start + 10, Reason::Age));
+            }
+            assert_eq!(spans(&ledger), [joined]);
+            ledger.add(loss(joined.1, joined.1 + 5, Reason::Damage));
+            assert_eq!(ledger.ranges().len(), 2, "another reason");
+        }
+    }
+
+    /// The two that have the least between them become one, and the longer one says why.
+    #[test]
+    fn a_full_ledger_joins_its_nearest_ranges() {
+        for (first, second, reason) in [
+            (7, 8, Reason::Age),
+            (8, 7, Reason::Damage),
+            (8, 8, Reason::Damage),
+        ] {
+            let mut ledger = Ledger::default();
+            for n in 0..LEDGER_MAX as u64 - 1 {
+                ledger.add(loss(1000 * n, 1000 * n + first, Reason::Damage));
+            }
+            let at = 50_000;
+            let behind = at + first + 5;
+            let later = Loss {
+                wall_s: 9,
+                ..loss(behind, behind + second, Reason::Age)
+            };
+            ledger.add(later);
+            assert!(ledger.ranges().is_full());
+            ledger.add(loss(1_000_000, 1_000_001, Reason::Quota));
+            assert!(ledger.ranges().is_full());
+            let joined = Loss {
+                start: at,
+                end: behind + second,
+                count: first + second,
+                wall_s: if reason == Reason::Age { 9 } else { 0 },
+                reason,
+            };
+            assert_eq!(ledger.covering(at), Some(&joined));
+        }
+    }
 }

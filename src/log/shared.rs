@@ -336,3 +336,145 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::HEADER_COPIES;
+    use crate::storage::{File, ram_dir};
+
+    fn segment(file: &Arc<dyn File>, number: u32, base: u64) -> Segment {
+        Segment {
+            file: Arc::clone(file),
+            number,
+            base,
+            life: u64::from(number),
+            pages: 10 * number,
+            prepared: Stamp {
+                boot: 1,
+                mono_ms: base,
+                wall_ms: 0,
+            },
+        }
+    }
+
+    /// Segments 3, 1 and 2, from 100, 200 and 300 on.
+    fn shared() -> Shared {
+        let file = ram_dir(1 << 20).create("x").unwrap();
+        let store = StoreId(*b"0123456789abcdef");
+        let shared = Shared::new(store, 1, 350, 120, Ledger::default());
+        for (number, base) in [(3, 100), (1, 200), (2, 300)] {
+            shared.push(segment(&file, number, base));
+        }
+        shared
+    }
+
+    #[test]
+    fn the_table_knows_where_each_segment_ends() {
+        let shared = shared();
+        let found = |offset| {
+            let located = shared.find(offset)?;
+            Some((located.segment.number, located.next_base))
+        };
+        assert_eq!(found(99), None);
+        assert_eq!((found(100), found(199)), (Some((3, Some(200))), found(100)));
+        assert_eq!((found(300), found(999)), (Some((2, None)), found(300)));
+        assert_eq!(shared.first_base(), Some(100));
+        let table = |f: fn(&mut Table) -> Option<u64>| shared.with_table(f);
+        assert_eq!(table(|table| Some(table.total_pages())), Some(60));
+        assert_eq!(
+            table(|table| table.newest_pages().map(Into::into)),
+            Some(20)
+        );
+        for (offset, base) in [(99, 0), (100, 100), (299, 200), (300, 300)] {
+            assert_eq!(shared.with_table(|table| table.base_below(offset)), base);
+        }
+        assert_eq!(table(|table| table.base_of(1)), Some(200));
+        assert_eq!(table(|table| table.base_of(4)), None);
+        let sealed = |table: &mut Table| {
+            let ends = table.sealed().map(|(end, stamp)| (end, stamp.mono_ms));
+            ends.collect::<Vec<_>>()
+        };
+        assert_eq!(shared.with_table(sealed), [(300, 300), (200, 200)]);
+    }
+
+    /// The last one goes when nobody writes to it and all of it is below the head.
+    #[test]
+    fn a_segment_goes_when_all_of_it_is_below_the_head() {
+        let shared = shared();
+        shared.suspect(1);
+        let remove = |head, last_end| {
+            let freed = shared.with_table(|table| table.remove_first(head, last_end));
+            freed.map(|freed| (freed.segment.number, freed.is_suspect))
+        };
+        assert_eq!(remove(199, None), None);
+        assert_eq!(remove(200, None), Some((3, false)));
+        assert_eq!(remove(300, None), Some((1, true)));
+        assert_eq!(remove(999, None), None);
+        assert_eq!(remove(349, Some(350)), None);
+        assert_eq!(remove(350, Some(350)), Some((2, false)));
+        assert_eq!(remove(350, Some(350)), None);
+    }
+
+    #[test]
+    fn a_number_is_free_when_nothing_has_it() {
+        let shared = shared();
+        let free = |spare| shared.with_table(|table| table.free_number(|number| number == spare));
+        assert_eq!((free(0), free(4)), (4, 5));
+        shared.with_table(|table| {
+            table.block(4);
+            table.block(6);
+        });
+        assert_eq!((free(0), free(5)), (5, 7));
+        shared.with_table(|table| table.unblock(4));
+        assert_eq!((free(0), free(4)), (4, 5));
+        assert!(shared.with_table(|table| table.has_number(6)));
+        let taken = shared.with_table(|table| table.remove(1));
+        assert!(taken.is_some_and(|freed| freed.segment.base == 200));
+        assert!(shared.with_table(|table| table.remove(1)).is_none());
+        assert_eq!(free(0), 1);
+    }
+
+    /// Only of the segment that is written to it is known how far.
+    #[test]
+    fn the_end_of_what_is_written_is_the_active_segments() {
+        let shared = shared();
+        let active = shared.segments().pop().unwrap();
+        assert_eq!(shared.end_slot(2), Some(HEADER_COPIES));
+        shared.set_end(&active, 19);
+        assert_eq!((shared.end_slot(2), shared.end_slot(1)), (Some(19), None));
+    }
+
+    #[test]
+    fn a_stamp_with_the_time_of_day_is_found_by_its_boot() {
+        let mut shared = shared();
+        let stamp = |boot, wall_ms| Stamp {
+            boot,
+            mono_ms: 7,
+            wall_ms,
+        };
+        assert_eq!(shared.stamp_of(1), None, "no segment knew it");
+        let file = ram_dir(1 << 20).create("x").unwrap();
+        for (number, base, wall_ms) in [(5, 400, 50), (6, 500, 60), (7, 600, 0)] {
+            shared.push(Segment {
+                prepared: stamp(1, wall_ms),
+                ..segment(&file, number, base)
+            });
+        }
+        assert_eq!(
+            shared.stamp_of(1),
+            Some(stamp(1, 60)),
+            "the newest that knew it"
+        );
+        assert_eq!(shared.stamp_of(2), None);
+        for (before, found) in [
+            (stamp(1, 90), stamp(1, 90)),
+            (stamp(1, 0), stamp(1, 60)),
+            (stamp(3, 90), stamp(1, 60)),
+        ] {
+            shared.set_before(before);
+            assert_eq!(shared.before(), before);
+            assert_eq!(shared.stamp_of(1), Some(found));
+        }
+    }
+}

@@ -145,4 +145,40 @@ mod tests {
                 .all(|entry| entry.name != "a" && entry.name != "b")
         );
     }
+
+    /// The durable position of the only source.
+    fn position(shared: &Shared) -> std::vec::Vec<u8> {
+        let mut entries = Vec::new();
+        Sources::copy(&mut entries, shared);
+        let only = entries.first().map(|entry| entry.position.to_vec());
+        only.unwrap_or_default()
+    }
+
+    #[test]
+    fn a_position_counts_when_its_record_is_durable() {
+        let store = crate::format::StoreId(*b"0123456789abcdef");
+        let shared = Shared::new(store, 1, 0, 0, crate::log::Ledger::default());
+        let mut sources = Sources::default();
+        let note = |sources: &mut Sources, offset, position| {
+            let source = Source {
+                name: "a",
+                position,
+            };
+            put(&mut sources.pending, offset, source);
+        };
+        sources.durable(&shared);
+        assert!(!sources.is_owed(), "there is none");
+        note(&mut sources, 4, b"four");
+        assert_eq!(position(&shared), b"");
+        sources.durable(&shared);
+        assert_eq!(position(&shared), b"four");
+        assert!(sources.is_owed());
+        sources.written();
+        assert!(!sources.is_owed());
+        note(&mut sources, 5, b"five");
+        sources.forget_undurable();
+        sources.durable(&shared);
+        assert_eq!(position(&shared), b"four");
+        assert!(!sources.is_owed());
+    }
 }

@@ -53,7 +53,7 @@ impl Bench {
             number: 1,
             base: BASE,
             life,
-            pages: PAGES,
+            pages: disk.pages(),
             prepared: Stamp::default(),
         };
         let writer =

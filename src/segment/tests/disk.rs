@@ -12,6 +12,8 @@ struct Content {
     bytes: Vec<u8>,
     /// First page and count.
     writes: Vec<(u32, u32)>,
+    /// The same.
+    reads: Vec<(u32, u32)>,
     syncs: u32,
     windows: u32,
     maps_fail: bool,
@@ -42,7 +44,7 @@ impl Disk {
     }
 
     pub(super) fn pages(&self) -> u32 {
-        u32::try_from(self.content().bytes.len() / PAGE_SIZE).unwrap()
+        pages(self.content().bytes.len())
     }
 
     pub(super) fn page(&self, slot: u32) -> Vec<u8> {
@@ -52,6 +54,11 @@ impl Disk {
     /// The writes since this was last asked.
     pub(super) fn take_writes(&self) -> Vec<(u32, u32)> {
         std::mem::take(&mut self.content().writes)
+    }
+
+    /// The reads since this was last asked.
+    pub(super) fn take_reads(&self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.content().reads)
     }
 
     pub(super) fn syncs(&self) -> u32 {
@@ -94,11 +101,16 @@ fn at(slot: u32) -> usize {
     usize::try_from(position(slot)).unwrap()
 }
 
+fn pages(len: usize) -> u32 {
+    u32::try_from(len / PAGE_SIZE).unwrap()
+}
+
 impl File for Disk {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let mut content = self.content();
         let start = usize::try_from(position).unwrap().min(content.bytes.len());
         let len = buf.len().min(content.bytes.len() - start);
+        content.reads.push((pages(start), pages(len)));
         if let Some((slot, times)) = &mut content.unreadable
             && *times > 0
             && (start..start + len).contains(&at(*slot))
@@ -123,7 +135,6 @@ impl File for Disk {
             content.bytes.resize(end, 0);
         }
         content.bytes[start..end].copy_from_slice(bytes);
-        let pages = |len: usize| u32::try_from(len / PAGE_SIZE).unwrap();
         content.writes.push((pages(start), pages(bytes.len())));
         Ok(())
     }

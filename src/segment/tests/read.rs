@@ -190,3 +190,42 @@ fn what_was_forgotten_is_read_again() {
     reader.forget();
     assert_eq!(count(&mut reader), Some(4));
 }
+
+/// A read ends where nothing is written yet, or at the end of the segment, and holds [`READ_AHEAD_PAGES`].
+#[test]
+fn no_more_is_read_ahead_than_there_is() {
+    let mut bench = Bench::new(Io::Write, 3);
+    while bench.writer.end_slot() < PAGES - 1 {
+        bench.append(1000);
+    }
+    bench.writer.flush(true).unwrap();
+    let segment = bench.writer.segment();
+    let reads = |slots: std::ops::Range<u32>, end| {
+        let mut reader = PageReader::new(STORE.tag(), false).unwrap();
+        for slot in slots {
+            assert!(reader.page(segment, slot, end).unwrap().is_some(), "{slot}");
+        }
+        bench.disk.take_reads()
+    };
+    assert_eq!(reads(2..7, 7), [(2, 5)]);
+    assert_eq!(reads(20..40, 40), [(20, 16), (36, 4)]);
+    assert_eq!(reads(50..PAGES, u32::MAX), [(50, 14)]);
+    // The page that is asked for is read whatever the end is.
+    assert_eq!(reads(9..11, 9), [(9, 1), (10, 1)]);
+}
+
+/// Most of a new segment is not written yet: a scan reads all of it once, a cursor what it asks for again.
+#[test]
+fn a_page_that_did_not_verify_is_read_again_only_where_somebody_may_write() {
+    let bench = Bench::new(Io::Write, 3);
+    let reads = |from_medium| {
+        let mut reader = PageReader::new(STORE.tag(), from_medium).unwrap();
+        for slot in [2, 3, 3] {
+            let page = reader.page(bench.writer.segment(), slot, 18).unwrap();
+            assert!(page.is_none());
+        }
+        bench.disk.take_reads()
+    };
+    assert_eq!(reads(true), [(2, 16)]);
+    assert_eq!(reads(false), [(2, 16), (3, 15), (3, 15)]);
+}

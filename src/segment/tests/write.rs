@@ -193,6 +193,118 @@ fn all_ways_to_write_write_the_same_bytes() {
     assert!(without == bytes && windows == 0);
 }
 
+/// A segment is longer than what is mapped of it at a time, and than what is staged.
+#[test]
+fn a_map_goes_along_with_what_is_written() {
+    const PAGES: u32 = 700;
+    let window = u32::try_from(WINDOW_SIZE / PAGE_SIZE).unwrap();
+    let run = |io, len: usize, syncs| {
+        let mut bench = Bench::on(Disk::new(PAGES), io, 3);
+        while bench.writer.fits(len, stamp(5000)) {
+            bench.append(len);
+            if syncs {
+                bench.sync();
+            }
+        }
+        bench.writer.flush(true).unwrap();
+        bench.writer.sync().unwrap();
+        assert_eq!(bench.disk.pages(), PAGES, "the file did not grow");
+        let writes = bench.disk.take_writes();
+        assert!(writes.iter().all(|(slot, count)| slot + count <= PAGES));
+        (bench.disk.bytes(), bench.disk.windows(), writes)
+    };
+    for (len, syncs) in [(3000, false), (30_000, true)] {
+        let (bytes, _, writes) = run(Io::Write, len, syncs);
+        let (mapped, windows, parts) = run(Io::Map, len, syncs);
+        assert!(mapped == bytes, "{len}");
+        assert_eq!(windows, PAGES.div_ceil(window));
+        let count = |writes: &[(u32, u32)]| writes.iter().map(|(_, count)| count).sum::<u32>();
+        assert_eq!(count(&parts), count(&writes), "each page is written once");
+        let within = |(slot, count): &(u32, u32)| slot / window == (slot + count - 1) / window;
+        assert!(parts.iter().all(within));
+        let most = writes.iter().map(|(_, count)| *count).max();
+        let stage = u32::try_from(STAGE_PAGES).unwrap();
+        assert!(syncs || most == Some(stage), "what is staged goes at once");
+    }
+}
+
+/// Tail slots are taken as long as the page has its own place behind them in the file; else it is padded.
+#[test]
+fn tail_slots_are_taken_up_to_the_end_of_the_segment() {
+    for (left, tails) in [
+        (TAIL_SLOTS + 2, 1),
+        (TAIL_SLOTS + 1, 1),
+        (TAIL_SLOTS, 0),
+        (1, 0),
+    ] {
+        let mut bench = Bench::new(Io::Write, 3);
+        let segment = bench.writer.segment().clone();
+        bench.writer.turn_to(segment, PAGES - left, 3, BASE);
+        bench.append(10);
+        bench.sync();
+        let headers = bench.headers();
+        assert_eq!(
+            headers.iter().filter(|header| header.is_tail).count(),
+            tails,
+            "{left}"
+        );
+        bench.writer.flush(true).unwrap();
+        assert!(
+            bench.writer.end_slot() <= PAGES && bench.disk.pages() == PAGES,
+            "{left}"
+        );
+        bench.check();
+    }
+}
+
+/// Skipped offsets are no records; a page that holds some is closed, and a sync makes it durable.
+#[test]
+fn offsets_that_are_skipped_begin_another_page() {
+    let mut bench = Bench::new(Io::Write, 3);
+    // Nothing is in the page yet.
+    bench.next += 5;
+    bench.writer.skip(bench.next).unwrap();
+    assert!(!bench.writer.is_dirty());
+    assert_eq!(bench.writer.end_slot(), HEADER_COPIES);
+    bench.append(10);
+    bench.next += 5;
+    bench.writer.skip(bench.next).unwrap();
+    assert!(bench.writer.is_dirty(), "the record before is not durable");
+    bench.sync();
+    bench.check();
+    // A page that only ends a record is not empty.
+    bench.append(PAGE_SIZE);
+    bench.next += 5;
+    bench.writer.skip(bench.next).unwrap();
+    bench.append(10);
+    bench.sync();
+    bench.check();
+    let headers = bench.headers();
+    let firsts: Vec<_> = headers.iter().map(|header| header.first - BASE).collect();
+    assert_eq!(firsts, [5, 11, 12, 17]);
+    let slots: Vec<_> = headers.iter().map(|header| header.slot).collect();
+    assert_eq!(slots, [2, 3, 4, 5]);
+}
+
+/// Where just a header has room, a record without a body has.
+#[test]
+fn a_record_without_a_body_fills_a_page_up() {
+    let mut bench = Bench::new(Io::Write, 3);
+    while bench.writer.end_slot() < PAGES - 1 {
+        bench.append(1000);
+    }
+    let rest = (0..).find(|len| !bench.writer.fits(*len, stamp(5000)));
+    bench.append(rest.unwrap() - 1 - RECORD_HEADER_SIZE);
+    assert_eq!(bench.writer.end_slot(), PAGES - 1);
+    assert!(bench.writer.fits(0, stamp(5000)) && !bench.writer.fits(1, stamp(5000)));
+    bench.append(0);
+    assert_eq!(bench.writer.end_slot(), PAGES - 1);
+    bench.writer.flush(true).unwrap();
+    bench.writer.sync().unwrap();
+    assert_eq!(bench.disk.pages(), PAGES, "the file did not grow");
+    bench.check();
+}
+
 /// A record counts from its page's stamp, so one that cannot begins another page.
 #[test]
 fn a_record_whose_time_does_not_agree_begins_a_page() {
@@ -329,6 +441,9 @@ fn a_page_that_only_goes_on_has_the_stamp_of_its_record() {
     let home = headers.iter().filter(|header| !header.is_tail);
     let stamps: Vec<_> = home.map(|header| header.stamp.mono_ms).collect();
     assert_eq!(stamps, [100, 9000, 9000]);
+    let begins = headers.iter().filter(|header| header.carried > 0);
+    let starts: Vec<_> = begins.map(|header| usize::from(header.start)).collect();
+    assert_eq!(starts[..2], [PAGE_SIZE; 2], "none begins there");
     assert_eq!(headers.last().unwrap().count, 1);
     bench.check();
 }
