@@ -22,7 +22,7 @@ class BoardDied(AssertionError):
 class Qemu:
     """One emulated board. It is off until `start`."""
 
-    abilities = frozenset({"cost", "disk errors", "disk log", "network", "power", "rtc", "slow disk"})
+    abilities = frozenset({"cost", "disk errors", "disk log", "less memory", "network", "power", "rtc", "slow disk"})
 
     def __init__(self, target, folder, programs):
         self.target, self.folder, self.programs = target, Path(folder), programs

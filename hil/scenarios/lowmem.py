@@ -4,6 +4,7 @@ import json
 
 from lab.scenario import equal, holds
 
+NEEDS = {"less memory"}
 RESIDENT_MAX_KIB = {"armv7-gnueabihf": 6 * 1024, "aarch64-musl": 8 * 1024}
 
 
