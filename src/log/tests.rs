@@ -8,6 +8,10 @@ use crate::storage::{Memory, ram_dir};
 
 /// A log that was opened in that directory.
 fn log_in(dir: &Arc<dyn Dir>) -> Opened {
+    log_of(dir, 4 << 20)
+}
+
+fn log_of(dir: &Arc<dyn Dir>, disk_bytes_max: u64) -> Opened {
     let board = |_: StoreId| {
         let board = Board::new(Memory::private(Board::LEN)?);
         Ok((board, String::new()))
@@ -20,11 +24,11 @@ fn log_in(dir: &Arc<dyn Dir>) -> Opened {
         options: Options {
             name: "telemetry".try_into().unwrap(),
             segment_bytes: 1 << 16,
-            disk_bytes_max: 4 << 20,
+            disk_bytes_max,
             aside_bytes_max: u64::MAX,
             drop_oldest: true,
             io: segment::Io::Write,
-            ring_records: 64,
+            ring_records: 1024,
             body_len_max: 1000,
             age_max: None,
             is_strict: false,
@@ -189,4 +193,24 @@ fn what_is_written_and_what_is_taken_is_counted() {
     let active = u64::from(log.shared().end_slot(segments[2].life).unwrap());
     let taken = board.get(StreamCounter::DiskBytes);
     assert_eq!(taken, (sealed + active) * page);
+}
+
+/// An open skips so many lives: where more segments are begun in a row, a checkpoint says it in between.
+#[test]
+fn no_more_lives_are_taken_than_an_open_skips() {
+    let mut log = log_of(&ram_dir(64 << 20), 48 << 20).log;
+    let mut most = 0;
+    let first = log.state.generation;
+    for _ in 0..300 {
+        append(&mut log, 1);
+        log.commit().unwrap();
+        // It is made ahead: else there is a checkpoint before.
+        let spare = log.spare_in_room().unwrap();
+        log.spares.extend(spare);
+        let next = log.next();
+        log.roll(next).unwrap();
+        most = most.max(log.life - log.durable_life);
+    }
+    assert_eq!(most, geometry::LIVES_MAX);
+    assert_eq!(log.state.generation - first, 1, "once");
 }

@@ -348,3 +348,24 @@ fn after_a_clean_close_an_old_first_copy_of_a_header_is_not_believed() {
     assert!(files::look(&*dir, true).unwrap().is_clean);
     assert_eq!(found(&*dir), [(1, 300, 9)]);
 }
+
+/// Else the next damage would hit the only copy that is left.
+#[test]
+fn an_open_writes_the_copy_of_a_header_again_that_does_not_verify() {
+    for copy in 0..HEADER_COPIES {
+        let dir = ram_dir(1 << 20);
+        let file = stored(&*dir, 1);
+        put_header(&*file, 1, 100, 7);
+        put_page(&*file, HEADER_COPIES, 100, 7);
+        file.write_at(&[0xa5; 64], position(copy)).unwrap();
+        let mut found = files::look(&*dir, true).unwrap();
+        assert_eq!((found.repair(), found.is_last_good()), (1, true));
+        let headers = (0..HEADER_COPIES).map(|copy| {
+            let mut page = vec![0; PAGE_SIZE];
+            file.read_at(&mut page, position(copy)).unwrap();
+            SegmentHeader::decode(&page).ok().map(|header| header.base)
+        });
+        assert!(headers.into_iter().all(|base| base == Some(100)), "{copy}");
+        assert_eq!(files::look(&*dir, true).unwrap().repair(), 0);
+    }
+}
