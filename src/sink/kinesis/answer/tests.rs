@@ -1,6 +1,8 @@
 //! What counts as an answer, and what does not.
 
+use super::kinds::SIGNATURE;
 use super::*;
+use crate::sink::Link;
 
 fn read(body: &str, count: usize) -> Result<Vec<Entry>, String> {
     let mut entries = Entries::default();
