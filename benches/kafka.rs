@@ -127,6 +127,18 @@ unsafe extern "C" fn delivered(
     DELIVERED.fetch_add(1, Relaxed);
 }
 
+/// A broker without passwords and TLS.
+fn start_broker() -> Option<broker::Broker> {
+    let [port, controller] = [(); 2].map(|()| broker::free_port());
+    let (here, ours) = ("127.0.0.1", "PLAINTEXT://127.0.0.1");
+    let more = format!(
+        "controller.quorum.voters=1@{here}:{controller}\n\
+         listeners={ours}:{port},CONTROLLER://{here}:{controller}\nadvertised.listeners={ours}:{port}\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"
+    );
+    broker::Broker::start(port, &more, &[])
+}
+
 /// librdkafka alone, with the same headers or with none.
 fn alone(address: &str, topic: &str, records: u64, has_headers: bool) -> [f64; 2] {
     let payload = payload();
@@ -276,7 +288,7 @@ fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let records: u64 = args.next().map_or(400_000, |arg| arg.parse().unwrap());
     let rounds = std::env::var("ROUNDS").map_or(3, |text| text.parse().unwrap());
-    let Some(broker) = broker::Broker::start("bench", broker::Place::default(), "") else {
+    let Some(broker) = start_broker() else {
         return;
     };
     let address = broker.address();

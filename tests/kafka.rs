@@ -11,6 +11,8 @@ mod common;
 mod broker;
 #[path = "kafka/delivery.rs"]
 mod delivery;
+#[path = "kafka/flaps.rs"]
+mod flaps;
 #[path = "kafka/once.rs"]
 mod once;
 #[path = "common/process.rs"]
@@ -20,24 +22,20 @@ mod proxy;
 #[cfg(feature = "kafka-tls")]
 #[path = "kafka/secure.rs"]
 mod secure;
+#[path = "kafka/shared.rs"]
+mod shared;
 #[path = "kafka/trouble.rs"]
 mod trouble;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker::Read;
 use common::Scratch;
 use forebay::{Engine, Stream};
 
-/// One broker at a time is enough for a small machine.
-fn alone() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An engine with a stream `telemetry` to the topic `records`.
+/// An engine with a stream `telemetry`.
 struct Gateway {
     engine: Engine,
     stream: Stream,
@@ -45,14 +43,14 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// To a broker at a port, with more fields of the sink.
-    fn open(name: &str, port: u16, sink: &str) -> Self {
-        Self::open_to(name, &format!("127.0.0.1:{port}"), "records", sink)
+    /// To a topic of a broker at a port, with more fields of the sink.
+    fn open(topic: &str, port: u16, sink: &str) -> Self {
+        Self::open_to(&format!("127.0.0.1:{port}"), topic, sink)
     }
 
     /// To a topic of the broker at an address.
-    fn open_to(name: &str, address: &str, topic: &str, sink: &str) -> Self {
-        let scratch = Scratch::new(name);
+    fn open_to(address: &str, topic: &str, sink: &str) -> Self {
+        let scratch = Scratch::new(&format!("kafka-{topic}"));
         let config = scratch.config(&format!(
             r#"{{"name": "telemetry", "buffer": {{"volatile": "allow", "fsyncIntervalMs": 20}},
                 "batch": {{"maxLatencyMs": 20}}, "delivery": {{"backoffMaxMs": 500, "maxInFlight": 4}},

@@ -375,8 +375,11 @@ impl Sink for Kafka {
             self.is_down = false;
             outcomes.set_link(Link::Ok, "");
         }
-        if let Some((link, text)) = self.heard.trouble.take()
-            && !self.under_way.is_empty()
+        // What somebody has to act on is told when something is to be delivered.
+        let is_idle = self.under_way.is_empty();
+        let trouble = &mut self.heard.trouble;
+        if let Some((link, text)) = trouble.take_if(|(link, _)| !is_idle || *link == Link::Down)
+            && !is_idle
         {
             self.is_down = true;
             outcomes.set_link(link, &text);

@@ -1,10 +1,13 @@
 //! A real broker: Apache Kafka as one process, killed and started again at will, and its own reader.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::common::{Scratch, wait_until};
 
@@ -62,19 +65,14 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Where a broker listens, and where clients are told to come to; by default at a port that is free.
-#[derive(Clone, Copy, Default)]
-pub struct Place {
-    pub port: Option<u16>,
-    pub advertised: Option<u16>,
-}
-
 /// One broker that is its own controller.
 pub struct Broker {
     scratch: Scratch,
     jars: PathBuf,
     pub port: u16,
     child: Option<Child>,
+    /// Ends the process when this one has ended.
+    watch: Option<Child>,
 }
 
 /// A message as the reader that comes with Kafka shows it.
@@ -106,31 +104,20 @@ impl Read {
 }
 
 impl Broker {
-    /// A broker that listens, with more properties.
-    pub fn start(name: &str, place: Place, more: &str) -> Option<Self> {
-        Self::start_with(name, place, more, &[])
-    }
-
-    /// The same, with more arguments for what prepares its directory.
-    pub fn start_with(name: &str, place: Place, more: &str, prepare: &[&str]) -> Option<Self> {
+    /// A broker that listens at a port, with more properties, and more arguments for what prepares its
+    /// directory.
+    pub fn start(port: u16, more: &str, prepare: &[&str]) -> Option<Self> {
         let jars = jars()?;
-        let scratch = Scratch::new(&format!("broker-{name}"));
-        let (port, controller) = (place.port.unwrap_or_else(free_port), free_port());
-        let data = scratch.join("data");
-        let advertised = place.advertised.unwrap_or(port);
+        let scratch = Scratch::new("broker");
         let properties = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
-             controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+            "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\nnum.partitions=3\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             transaction.state.log.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\nbroker.session.timeout.ms=2000\n\
              broker.heartbeat.interval.ms=500\n{more}\n",
-            data.display()
+            scratch.join("data").display()
         );
         fs::write(scratch.join("server.properties"), properties).unwrap();
         let mut this = Self {
@@ -138,17 +125,28 @@ impl Broker {
             jars,
             port,
             child: None,
+            watch: None,
         };
-        let formatted = this
-            .java("kafka.tools.StorageTool")
-            .args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
-            .arg(this.scratch.join("server.properties"))
-            .args(prepare)
-            .output()
-            .unwrap();
-        assert!(formatted.status.success(), "{formatted:?}");
+        let properties = this.scratch.join("server.properties");
+        let mut format = vec!["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"];
+        format.push(properties.to_str().unwrap());
+        this.run("kafka.tools.StorageTool", &[&format, prepare].concat());
         this.restart();
         Some(this)
+    }
+
+    /// Runs one of the programs that come with Kafka to its end.
+    pub fn run(&self, main: &str, args: &[&str]) {
+        let done = self.java(main).args(args).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// The same, for one that talks to the broker.
+    pub fn ask(&self, main: &str, args: &[&str]) {
+        self.run(
+            main,
+            &[&["--bootstrap-server", &self.address()], args].concat(),
+        );
     }
 
     /// Where it listens without TLS.
@@ -176,6 +174,7 @@ impl Broker {
             .stderr(log)
             .spawn()
             .unwrap();
+        self.end_with_us(&child);
         self.child = Some(child);
         let port = self.port;
         for _ in 0..6 {
@@ -187,12 +186,44 @@ impl Broker {
         panic!("the broker does not start");
     }
 
+    /// It ends with this process, which does not drop what its tests share.
+    fn end_with_us(&mut self, broker: &Child) {
+        let script = "cat >/dev/null; kill -9 $0; rm -rf -- \"$1\"";
+        let watch = Command::new("sh")
+            .args(["-c", script, &broker.id().to_string()])
+            .arg(&self.scratch.0)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if let Some(mut last) = self.watch.replace(watch) {
+            // Its broker is gone already, and the directory is still needed.
+            let _ = (last.kill(), last.wait());
+        }
+    }
+
+    /// Whether the process is there.
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Ends the process as a failing machine does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Makes a topic that takes no message of more than 5000 bytes.
+    pub fn create_small(&self, topic: &str) {
+        let main = "org.apache.kafka.tools.TopicCommand";
+        let config = ["--config", "max.message.bytes=5000"];
+        self.ask(
+            main,
+            &[&["--create", "--topic", topic], &config[..]].concat(),
+        );
     }
 
     /// The codec of each batch of a topic, as its log has it: 1 gzip, 2 snappy, 3 lz4, 4 zstd.
@@ -211,35 +242,48 @@ impl Broker {
         codecs
     }
 
-    /// Reads a topic from its beginning until so many messages were read, or none came for a while.
-    pub fn read(&self, topic: &str, count: usize) -> Vec<Read> {
-        self.read_as(topic, count, "read_uncommitted", 20_000)
+    /// Reads a topic from its beginning: so many messages, and what lies behind them.
+    pub fn read(&self, topic: &str, count: u64) -> Vec<Read> {
+        self.read_as(topic, count, "read_uncommitted")
     }
 
-    /// Reads all that is committed, and looks whether there is more than so many.
+    /// The same of what is committed.
     pub fn read_committed(&self, topic: &str, count: u64) -> Vec<Read> {
-        let count = usize::try_from(count).unwrap();
-        self.read_as(topic, count + 1000, "read_committed", 10_000)
+        self.read_as(topic, count, "read_committed")
     }
 
-    /// Reads as one of the levels of isolation has it, until no message came for so many milliseconds.
-    fn read_as(&self, topic: &str, count: usize, isolation: &str, wait_ms: u32) -> Vec<Read> {
+    fn read_as(&self, topic: &str, count: u64, isolation: &str) -> Vec<Read> {
+        let count = usize::try_from(count).unwrap();
         let mut command = self.java("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command
             .args(["--bootstrap-server", &self.address()])
             .args(["--topic", topic, "--from-beginning"])
             .args(["--isolation-level", isolation])
-            .args(["--timeout-ms", &wait_ms.to_string()])
-            .args(["--max-messages", &count.to_string()]);
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         for name in ["timestamp", "partition", "headers", "key", "value"] {
             command.args(["--property", &format!("print.{name}=true")]);
         }
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let messages: Vec<_> = text.lines().filter_map(parse).collect();
-        if messages.is_empty() {
-            println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        let mut reader = command.spawn().unwrap();
+        let output = BufReader::new(reader.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        let pump = thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut messages = Vec::new();
+        loop {
+            // What lies behind those that are waited for is there already, and comes at once.
+            let is_enough = messages.len() >= count;
+            let wait = Duration::from_secs(if is_enough { 2 } else { 60 });
+            match lines.recv_timeout(wait) {
+                Ok(line) => messages.extend(parse(&line)),
+                Err(_) => break,
+            }
         }
+        let _ = (reader.kill(), reader.wait());
+        pump.join().unwrap();
         messages
     }
 }
@@ -267,5 +311,8 @@ fn parse(line: &str) -> Option<Read> {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
+        if let Some(mut watch) = self.watch.take() {
+            let _ = (watch.kill(), watch.wait());
+        }
     }
 }

@@ -5,19 +5,18 @@ use std::process::Command;
 
 use forebay::Record;
 
-use super::broker::{Broker, Place};
 use super::once::assert_lines;
 use super::process::{Running, SMALL, STDIN, Setup, lines};
-use super::{Gateway, alone, assert_complete, time};
+use super::{Gateway, assert_complete, shared, time};
 
 /// `G-043`, `G-044`, `G-046`, `G-103`, `G-104`: what a record is made of arrives, and its offset with it.
 #[test]
 fn records_arrive_whole_and_in_the_order_of_their_key() {
-    let _alone = alone();
-    let Some(broker) = Broker::start("whole", Place::default(), "") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    let gateway = Gateway::open("kafka-whole", broker.port, "");
+    let broker = &shared.broker;
+    let gateway = Gateway::open("whole", broker.port, "");
     let properties: &[(&str, &[u8])] = &[("unit", b"kPa"), ("site", b"north")];
     for number in 0..2000_u64 {
         let (key, payload) = (format!("key-{}", number % 7), number.to_string());
@@ -30,7 +29,7 @@ fn records_arrive_whole_and_in_the_order_of_their_key() {
     gateway.wait_for(2000);
     assert!(["ok", "idle"].contains(&gateway.state().as_str()));
     gateway.close();
-    let messages = broker.read("records", 2000);
+    let messages = broker.read("whole", 2000);
     assert_complete(&messages, 2000);
     let epoch = messages[0].header("forebay.epoch").to_owned();
     for message in &messages {
@@ -51,11 +50,12 @@ fn records_arrive_whole_and_in_the_order_of_their_key() {
 /// `L-S10`: what the brokers refuse is found among what was sent with it, and only that is given up.
 #[test]
 fn a_record_that_the_brokers_refuse_becomes_a_dead_letter_and_no_other_does() {
-    let _alone = alone();
-    let Some(broker) = Broker::start("refused", Place::default(), "message.max.bytes=5000") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    let gateway = Gateway::open("kafka-refused", broker.port, "");
+    let broker = &shared.broker;
+    broker.create_small("refused");
+    let gateway = Gateway::open("refused", broker.port, "");
     for number in 0..300_u64 {
         let key = format!("key-{}", number % 7);
         let len = if number % 60 == 7 { 6000 } else { 1 };
@@ -70,7 +70,7 @@ fn a_record_that_the_brokers_refuse_becomes_a_dead_letter_and_no_other_does() {
     let stats = gateway.stream.stats();
     assert_eq!((stats.exported_total, stats.failed_total), (295, 5));
     gateway.close();
-    let messages = broker.read("records", 295);
+    let messages = broker.read("refused", 295);
     let mut offsets: Vec<u64> = messages.iter().map(super::Read::offset).collect();
     offsets.sort_unstable();
     let expected: Vec<u64> = (0..300).filter(|number| number % 60 != 7).collect();
@@ -80,17 +80,17 @@ fn a_record_that_the_brokers_refuse_becomes_a_dead_letter_and_no_other_does() {
 /// What is compressed by a codec is stored so, and read back by Kafka's own reader.
 #[test]
 fn each_codec_is_read_back_by_the_reader_of_kafka() {
-    let _alone = alone();
-    let Some(broker) = Broker::start("codecs", Place::default(), "") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
+    let broker = &shared.broker;
     let mut codecs = vec![("gzip", 1), ("snappy", 2), ("lz4", 3)];
     if cfg!(feature = "kafka-zstd") {
         codecs.push(("zstd", 4));
     }
     for (codec, number) in codecs {
         let sink = format!(r#", "properties": {{"compression.type": "{codec}"}}"#);
-        let gateway = Gateway::open_to(&format!("kafka-{codec}"), &broker.address(), codec, &sink);
+        let gateway = Gateway::open(codec, broker.port, &sink);
         gateway.append(0..2000);
         gateway.wait_for(2000);
         gateway.close();
@@ -109,16 +109,16 @@ fn each_codec_is_read_back_by_the_reader_of_kafka() {
 /// user-mode emulation.
 #[test]
 fn the_binary_delivers_what_it_reads() {
-    let _alone = alone();
-    let Some(broker) = Broker::start("binary", Place::default(), "") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
+    let broker = &shared.broker;
     let address = broker.address();
-    for (topic, more) in [("plain", ""), ("once", r#", "exactlyOnce": true"#)] {
+    for (topic, more) in [("binary", ""), ("binary-once", r#", "exactlyOnce": true"#)] {
         let sink = format!(
             r#"{{"type": "kafka", "bootstrapServers": "{address}", "topic": "{topic}"{more}}}"#
         );
-        let setup = Setup::new(&format!("kafka-binary-{topic}"), &sink, SMALL, STDIN);
+        let setup = Setup::new(&format!("kafka-{topic}"), &sink, SMALL, STDIN);
         let mut command = setup.run(&[]);
         if let Ok(name) = std::env::var("TARGET") {
             let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("cross/run");

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::broker::{Broker, Place, Read, free_port};
+use super::broker::Read;
 use super::process::{SMALL, STDIN, Setup, lines, number};
-use super::proxy::{Proxy, Trip};
-use super::{Gateway, alone, assert_complete, wait_long};
+use super::proxy::Trip;
+use super::{Gateway, assert_complete, shared, wait_long};
 
 /// The numbers of the requests that a transaction consists of, in their order.
 const INIT_PRODUCER_ID: u16 = 22;
@@ -33,30 +33,10 @@ fn pause(millis: u64) {
     thread::park_timeout(Duration::from_millis(millis));
 }
 
-/// A broker behind a link. What it says to itself does not go by the link.
-fn behind(proxy: &Proxy, name: &str) -> Option<Broker> {
-    let [port, internal, controller] = [(); 3].map(|()| free_port());
-    let place = Place {
-        port: Some(port),
-        advertised: Some(proxy.port),
-    };
-    let (host, link) = ("127.0.0.1", proxy.port);
-    let more = format!(
-        "controller.quorum.voters=1@{host}:{controller}\n\
-         listeners=PLAINTEXT://{host}:{port},INTERNAL://{host}:{internal},CONTROLLER://{host}:{controller}\n\
-         advertised.listeners=PLAINTEXT://{host}:{link},INTERNAL://{host}:{internal}\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT\n\
-         inter.broker.listener.name=INTERNAL"
-    );
-    let broker = Broker::start(name, place, &more)?;
-    proxy.set_target(broker.port);
-    Some(broker)
-}
-
 /// A process that delivers by transactions of at most 100 records.
-fn deliverer(name: &str, port: u16) -> Setup {
+fn deliverer(name: &str, port: u16, topic: &str) -> Setup {
     let sink = format!(
-        r#"{{"type": "kafka", "bootstrapServers": "127.0.0.1:{port}", "topic": "records"{ONCE}}}"#
+        r#"{{"type": "kafka", "bootstrapServers": "127.0.0.1:{port}", "topic": "{topic}"{ONCE}}}"#
     );
     let setup = Setup::new(name, &sink, SMALL, STDIN);
     let text = std::fs::read_to_string(&setup.config).unwrap();
@@ -94,12 +74,11 @@ pub fn assert_lines(messages: &[Read], count: u64) {
 /// to it, and at any other time: nothing is lost, and for a reader of what is committed nothing is there twice.
 #[test]
 fn a_process_that_is_killed_in_a_transaction_delivers_each_record_once() {
-    let _alone = alone();
-    let proxy = Proxy::start();
-    let Some(broker) = behind(&proxy, "once-killed") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    let setup = deliverer("kafka-once-killed", proxy.port);
+    let (broker, proxy) = (&shared.broker, &shared.proxy);
+    let setup = deliverer("kafka-once-killed", proxy.port, "once-killed");
     let mut count = 0;
     let trips = STEPS.map(Some).into_iter().chain([None; 7]);
     for (round, trip) in (0..).zip(trips.chain(STEPS.map(Some))) {
@@ -130,26 +109,27 @@ fn a_process_that_is_killed_in_a_transaction_delivers_each_record_once() {
     let running = setup.serve(&[]);
     wait_for_all(&setup, 0);
     drop(running);
-    let all = usize::try_from(count).unwrap();
-    assert_lines(&broker.read_committed("records", count), count);
-    let with_taken_back = broker.read("records", all + 1).len();
-    assert!(with_taken_back > all, "no transaction was broken off");
+    assert_lines(&broker.read_committed("once-killed", count), count);
+    let with_taken_back = broker.read("once-killed", count + 1).len();
+    assert!(
+        with_taken_back as u64 > count,
+        "no transaction was broken off"
+    );
 }
 
 /// `G-047`: the same link trouble while the process lives, for each request of a transaction: no answer, or a
 /// connection that is cut.
 #[test]
 fn a_transaction_that_is_cut_off_anywhere_is_made_once() {
-    let _alone = alone();
-    let proxy = Proxy::start();
-    let Some(broker) = behind(&proxy, "once-cut") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
+    let (broker, proxy) = (&shared.broker, &shared.proxy);
     let fields = format!(
         r#"{ONCE}, "answerTimeoutMs": 2000, "properties": {{"reconnect.backoff.max.ms": 200,
               "socket.timeout.ms": 2000}}"#
     );
-    let gateway = Gateway::open("kafka-once-cut", proxy.port, &fields);
+    let gateway = Gateway::open("once-cut", proxy.port, &fields);
     let mut count = 0;
     let trips = STEPS
         .into_iter()
@@ -173,18 +153,18 @@ fn a_transaction_that_is_cut_off_anywhere_is_made_once() {
         gateway.wait_for(count);
     }
     gateway.close();
-    let messages = broker.read_committed("records", count);
+    let messages = broker.read_committed("once-cut", count);
     assert_complete(&messages, count);
 }
 
 /// `G-045`, `L-S6`: a broker that dies between and in transactions.
 #[test]
 fn a_broker_that_is_killed_under_transactions_has_each_record_once() {
-    let _alone = alone();
-    let Some(mut broker) = Broker::start("once-broker", Place::default(), "") else {
+    let Some(mut shared) = shared::broker() else {
         return;
     };
-    let gateway = Gateway::open("kafka-once-broker", broker.port, ONCE);
+    let broker = &mut shared.broker;
+    let gateway = Gateway::open("once-broker", broker.port, ONCE);
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             for round in 0..200 {
@@ -204,19 +184,19 @@ fn a_broker_that_is_killed_under_transactions_has_each_record_once() {
     });
     gateway.wait_for(10_000);
     gateway.close();
-    let messages = broker.read_committed("records", 10_000);
+    let messages = broker.read_committed("once-broker", 10_000);
     assert_complete(&messages, 10_000);
 }
 
 /// `L-S10`: what the brokers refuse becomes a dead letter, and all else is there once.
 #[test]
 fn a_record_that_is_refused_in_a_transaction_becomes_a_dead_letter() {
-    let _alone = alone();
-    let Some(broker) = Broker::start("once-refused", Place::default(), "message.max.bytes=5000")
-    else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    let gateway = Gateway::open("kafka-once-refused", broker.port, ONCE);
+    let broker = &shared.broker;
+    broker.create_small("once-refused");
+    let gateway = Gateway::open("once-refused", broker.port, ONCE);
     for number in 0..300_u64 {
         let payload = match number % 60 {
             // One that the client itself does not take.
@@ -233,7 +213,7 @@ fn a_record_that_is_refused_in_a_transaction_becomes_a_dead_letter() {
     let stats = gateway.stream.stats();
     assert_eq!((stats.exported_total, stats.failed_total), (295, 5));
     gateway.close();
-    let messages = broker.read_committed("records", 295);
+    let messages = broker.read_committed("once-refused", 295);
     let offsets: Vec<u64> = messages.iter().map(Read::offset).collect();
     let expected: Vec<u64> = (0..300).filter(|number| number % 60 != 7).collect();
     assert_eq!(offsets, expected);
@@ -254,12 +234,12 @@ fn copy(from: &Path, to: &Path) {
 /// A store that was copied: of two that deliver as one, one is fenced off, sends nothing, and says so.
 #[test]
 fn a_copy_of_the_store_and_the_store_do_not_both_deliver() {
-    let _alone = alone();
-    let Some(broker) = Broker::start("once-copy", Place::default(), "") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    let [first, second] =
-        ["first", "second"].map(|name| deliverer(&format!("kafka-once-{name}"), broker.port));
+    let broker = &shared.broker;
+    let [first, second] = ["first", "second"]
+        .map(|name| deliverer(&format!("kafka-once-{name}"), broker.port, "once-copy"));
     let mut serving = first.serve(&[]);
     serving.write(&lines(0..300));
     wait_for_all(&first, 300);
@@ -283,6 +263,6 @@ fn a_copy_of_the_store_and_the_store_do_not_both_deliver() {
         "{error}"
     );
     drop((serving, copied));
-    let messages = broker.read_committed("records", 500);
+    let messages = broker.read_committed("once-copy", 500);
     assert_lines(&messages, 500);
 }

@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Passes on what it gets, as long as it does.
-#[derive(Clone)]
 pub struct Proxy {
     pub port: u16,
     state: Arc<State>,
@@ -16,11 +16,25 @@ pub struct Proxy {
 #[derive(Default)]
 struct State {
     target: AtomicU16,
-    /// What is sent on the connections that are there is lost, and so it is on new ones.
-    is_silent: AtomicBool,
-    connections: Mutex<Vec<(TcpStream, Arc<AtomicBool>)>>,
+    /// Nobody listens.
+    is_closed: AtomicBool,
+    /// What is sent on new connections is lost, in this way.
+    way: AtomicU8,
+    connections: Mutex<Vec<(TcpStream, Arc<AtomicU8>)>>,
     trip: Mutex<Option<Trip>>,
 }
+
+/// How a connection is. What was lost comes no more: from all but the first there is no way back.
+const UP: u8 = 0;
+/// What the client sends arrives, and no answer does.
+const DEAF: u8 = 1;
+/// Nothing passes.
+const DEAD: u8 = 2;
+/// Somebody else answers, and ends the connection.
+const STRANGE: u8 = 3;
+
+const PAGE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<html>Sign in</html>";
 
 /// What happens when the broker has got a request of some kind: no answer comes, or the connections are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,22 +49,7 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State::default());
         let theirs = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let target = theirs.target.load(Ordering::Relaxed);
-                let Ok(to) = TcpStream::connect(("127.0.0.1", target)) else {
-                    continue;
-                };
-                let is_dead = Arc::new(AtomicBool::new(theirs.is_silent.load(Ordering::Relaxed)));
-                let pairs = [(&stream, &to, Some(&theirs)), (&to, &stream, None)];
-                for (from, to, state) in pairs {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let (is_dead, state) = (Arc::clone(&is_dead), state.map(Arc::clone));
-                    thread::spawn(move || pass(from, to, &is_dead, state.as_deref()));
-                }
-                theirs.connections.lock().unwrap().push((stream, is_dead));
-            }
-        });
+        thread::spawn(move || theirs.listen(listener, port));
         Self { port, state }
     }
 
@@ -63,9 +62,40 @@ impl Proxy {
         self.state.cut();
     }
 
+    /// Cuts all connections, and refuses new ones.
+    pub fn set_closed(&self, is_closed: bool) {
+        self.state.is_closed.store(is_closed, Ordering::Relaxed);
+        if is_closed {
+            self.state.cut();
+        }
+    }
+
     /// From now on nothing passes, and nothing says so. Connections stay as they are afterwards.
     pub fn set_silent(&self, is_silent: bool) {
-        self.state.set_silent(is_silent);
+        self.state.set_way(if is_silent { DEAD } else { UP });
+    }
+
+    /// From now on no answer passes.
+    pub fn deafen(&self) {
+        self.state.set_way(DEAF);
+    }
+
+    /// From now on somebody else answers.
+    pub fn estrange(&self) {
+        self.state.set_way(STRANGE);
+    }
+
+    /// The connections that are there are forgotten without a word. New ones are not.
+    pub fn forget(&self) {
+        self.state.set_way(DEAD);
+        self.state.set_way(UP);
+    }
+
+    /// New connections are as they should be.
+    pub fn heal(&self) {
+        *self.state.trip.lock().unwrap() = None;
+        self.set_closed(false);
+        self.state.set_way(UP);
     }
 
     /// Waits for a request.
@@ -80,18 +110,55 @@ impl Proxy {
 }
 
 impl State {
+    fn listen(self: &Arc<Self>, listener: TcpListener, port: u16) {
+        let mut listener = Some(listener);
+        loop {
+            let is_closed = self.is_closed.load(Ordering::Relaxed);
+            if is_closed {
+                listener = None;
+            } else if listener.is_none() {
+                listener = TcpListener::bind(("127.0.0.1", port)).ok();
+            }
+            if let Some(listener) = &listener {
+                listener.set_nonblocking(true).unwrap();
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(false).unwrap();
+                    self.connect(stream);
+                }
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    fn connect(self: &Arc<Self>, stream: TcpStream) {
+        let target = self.target.load(Ordering::Relaxed);
+        let Ok(to) = TcpStream::connect(("127.0.0.1", target)) else {
+            return;
+        };
+        let mut connections = self.connections.lock().unwrap();
+        let way = Arc::new(AtomicU8::new(self.way.load(Ordering::Relaxed)));
+        for is_back in [false, true] {
+            let (near, far) = (stream.try_clone().unwrap(), to.try_clone().unwrap());
+            let (way, state) = (Arc::clone(&way), Arc::clone(self));
+            thread::spawn(move || match is_back {
+                false => pass(near, far, &way, Some(&state)),
+                true => pass(far, near, &way, None),
+            });
+        }
+        connections.push((stream, way));
+    }
+
     fn cut(&self) {
         for (stream, _) in self.connections.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    fn set_silent(&self, is_silent: bool) {
-        self.is_silent.store(is_silent, Ordering::Relaxed);
-        if is_silent {
-            for (_, is_dead) in &*self.connections.lock().unwrap() {
-                is_dead.store(true, Ordering::Relaxed);
-            }
+    fn set_way(&self, new: u8) {
+        let connections = self.connections.lock().unwrap();
+        self.way.store(new, Ordering::Relaxed);
+        for (_, way) in &*connections {
+            way.fetch_max(new, Ordering::Relaxed);
         }
     }
 
@@ -99,7 +166,7 @@ impl State {
     fn seen(&self, kinds: &[u16]) {
         let mut trip = self.trip.lock().unwrap();
         match *trip {
-            Some(Trip::Deafen(kind)) if kinds.contains(&kind) => self.set_silent(true),
+            Some(Trip::Deafen(kind)) if kinds.contains(&kind) => self.set_way(DEAD),
             Some(Trip::Cut(kind)) if kinds.contains(&kind) => self.cut(),
             _ => return,
         }
@@ -108,12 +175,20 @@ impl State {
 }
 
 /// Passes on one direction; that of the requests with the state that looks at them.
-fn pass(mut from: TcpStream, mut to: TcpStream, is_dead: &AtomicBool, state: Option<&State>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, way: &AtomicU8, state: Option<&State>) {
     let mut bytes = vec![0; 65_536];
     let mut requests = Requests::default();
     while let Ok(len @ 1..) = from.read(&mut bytes) {
-        if is_dead.load(Ordering::Relaxed) {
-            continue;
+        match way.load(Ordering::Relaxed) {
+            UP => {}
+            DEAF if state.is_some() => {}
+            STRANGE => {
+                // To the client, from either side.
+                let client = if state.is_some() { &mut from } else { &mut to };
+                let _ = client.write_all(PAGE);
+                break;
+            }
+            _ => continue,
         }
         if to.write_all(&bytes[..len]).is_err() {
             break;

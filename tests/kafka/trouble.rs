@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::broker::{Broker, Place, free_port};
-use super::proxy::Proxy;
-use super::{Gateway, alone, assert_complete, first_of_each, wait_long};
+use super::broker::free_port;
+use super::{Gateway, assert_complete, first_of_each, shared, wait_long};
 
 fn pause(millis: u64) {
     thread::park_timeout(Duration::from_millis(millis));
@@ -16,11 +15,11 @@ fn pause(millis: u64) {
 /// written and not confirmed may be there twice afterwards: brokers do not always know it again.
 #[test]
 fn a_broker_that_is_killed_under_load_costs_no_record_and_no_order() {
-    let _alone = alone();
-    let Some(mut broker) = Broker::start("killed", Place::default(), "") else {
+    let Some(mut shared) = shared::broker() else {
         return;
     };
-    let gateway = Gateway::open("kafka-killed", broker.port, "");
+    let broker = &mut shared.broker;
+    let gateway = Gateway::open("killed", broker.port, "");
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             for round in 0..200 {
@@ -45,7 +44,7 @@ fn a_broker_that_is_killed_under_load_costs_no_record_and_no_order() {
         "the client did it alone"
     );
     gateway.close();
-    let messages = broker.read("records", 30_000);
+    let messages = broker.read("killed", 20_000);
     let count = messages.len();
     assert_complete(&first_of_each(messages), 20_000);
     println!("{} repeats", count - 20_000);
@@ -58,19 +57,12 @@ fn a_broker_that_is_killed_under_load_costs_no_record_and_no_order() {
 /// `L-72`, `G-045`: a link that is cut again and again.
 #[test]
 fn a_link_that_is_cut_many_times_costs_no_record_no_order_and_no_repeat() {
-    let _alone = alone();
-    let proxy = Proxy::start();
-    let advertised = Some(proxy.port);
-    let place = Place {
-        advertised,
-        ..Place::default()
-    };
-    let Some(broker) = Broker::start("cut", place, "") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    proxy.set_target(broker.port);
+    let (broker, proxy) = (&shared.broker, &shared.proxy);
     let properties = r#", "properties": {"reconnect.backoff.max.ms": 200}"#;
-    let gateway = Gateway::open("kafka-cut", proxy.port, properties);
+    let gateway = Gateway::open("cut", proxy.port, properties);
     for round in 0..100 {
         gateway.append(round * 100..(round + 1) * 100);
         pause(50);
@@ -80,28 +72,21 @@ fn a_link_that_is_cut_many_times_costs_no_record_no_order_and_no_repeat() {
     }
     gateway.wait_for(10_000);
     gateway.close();
-    assert_complete(&broker.read("records", 10_000), 10_000);
+    assert_complete(&broker.read("cut", 10_000), 10_000);
 }
 
 /// `L-82`: no answer is not an answer. The client that waits for one is ended long before it would give up
 /// itself, and what it had is sent again.
 #[test]
 fn a_link_that_falls_silent_is_given_up_and_what_was_under_way_is_sent_again() {
-    let _alone = alone();
-    let proxy = Proxy::start();
-    let advertised = Some(proxy.port);
-    let place = Place {
-        advertised,
-        ..Place::default()
-    };
-    let Some(broker) = Broker::start("silent", place, "") else {
+    let Some(shared) = shared::broker() else {
         return;
     };
-    proxy.set_target(broker.port);
+    let (broker, proxy) = (&shared.broker, &shared.proxy);
     // By itself it would wait for five minutes.
     let fields = r#", "answerTimeoutMs": 2000, "properties": {"socket.timeout.ms": 300000,
                       "request.timeout.ms": 300000, "socket.connection.setup.timeout.ms": 300000}"#;
-    let gateway = Gateway::open("kafka-silent", proxy.port, fields);
+    let gateway = Gateway::open("silent", proxy.port, fields);
     gateway.append(0..1000);
     gateway.wait_for(1000);
     for round in 1..4 {
@@ -114,14 +99,13 @@ fn a_link_that_falls_silent_is_given_up_and_what_was_under_way_is_sent_again() {
     let retries = gateway.stream.stats().retries_total;
     assert!(retries >= 3, "{retries}");
     gateway.close();
-    assert_complete(&first_of_each(broker.read("records", 8000)), 4000);
+    assert_complete(&first_of_each(broker.read("silent", 4000)), 4000);
 }
 
 /// Whoever stops a gateway does not wait for brokers that are not there.
 #[test]
 fn an_engine_ends_at_once_while_no_broker_is_there() {
-    let _alone = alone();
-    let gateway = Gateway::open("kafka-end", free_port(), "");
+    let gateway = Gateway::open("end", free_port(), "");
     gateway.append(0..1000);
     wait_long("that nobody is there", || gateway.state() == "link");
     gateway.engine.close(Duration::from_secs(10)).unwrap();
@@ -161,11 +145,14 @@ fn of_process(name: &str) -> u64 {
 /// a batch and no more, and says so once a minute.
 #[test]
 fn without_a_broker_memory_is_flat_the_log_is_quiet_and_all_is_delivered_later() {
-    let _alone = alone();
+    let Some(shared) = shared::broker() else {
+        return;
+    };
+    let proxy = &shared.proxy;
+    proxy.set_closed(true);
     log::set_logger(&Count).unwrap();
     log::set_max_level(log::LevelFilter::Info);
-    let port = free_port();
-    let gateway = Gateway::open("kafka-nobody", port, r#", "answerTimeoutMs": 1000"#);
+    let gateway = Gateway::open("nobody", proxy.port, r#", "answerTimeoutMs": 1000"#);
     gateway.append(0..5000);
     wait_long("that nobody is there", || gateway.state() == "link");
     pause(3000);
@@ -187,14 +174,8 @@ fn without_a_broker_memory_is_flat_the_log_is_quiet_and_all_is_delivered_later()
     assert!(more <= 6, "{more} threads more");
     let lines = LINES.load(Ordering::Relaxed);
     assert!((1..=2).contains(&lines), "{lines} lines");
-    let place = Place {
-        port: Some(port),
-        ..Place::default()
-    };
-    let Some(broker) = Broker::start("late", place, "") else {
-        return;
-    };
+    proxy.set_closed(false);
     gateway.wait_for(60_000);
     gateway.close();
-    assert_complete(&first_of_each(broker.read("records", 120_000)), 60_000);
+    assert_complete(&first_of_each(shared.broker.read("nobody", 60_000)), 60_000);
 }

@@ -81,15 +81,21 @@ impl Producer {
         self.shared.client.produce(message, headers)
     }
 
-    /// What was heard since the last time, in place of `heard`.
+    /// What was heard since the last time, in place of `heard`. Trouble that was left there stays until
+    /// something works: the client does not say it again for a while.
     pub fn take(&self, heard: &mut Heard) {
         heard.reports.clear();
+        let left = heard.trouble.take();
         std::mem::swap(&mut *self.shared.heard.lock(), heard);
+        if heard.trouble.is_none() && !heard.works {
+            heard.trouble = left;
+        }
     }
 
-    /// Trouble that nothing was under way in is none.
+    /// A link that was down while nothing was under way is no trouble.
     pub fn forget_trouble(&self) {
-        self.shared.heard.lock().trouble = None;
+        let heard = &mut *self.shared.heard.lock();
+        heard.trouble.take_if(|(link, _)| *link == Link::Down);
     }
 
     /// Uses the client no more. What it still has is not sent, and its reports are lost.
