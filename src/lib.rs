@@ -29,6 +29,9 @@ pub mod cursor;
 
 pub mod syncer;
 
+#[cfg(feature = "tls")]
+pub mod tls;
+
 pub mod sink;
 
 pub mod exporter;

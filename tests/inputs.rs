@@ -24,9 +24,14 @@ mod mqtt;
 mod page;
 #[path = "common/process.rs"]
 mod process;
+#[cfg(feature = "input-mqtt-tls")]
+#[path = "inputs/secure.rs"]
+mod secure;
 #[path = "inputs/serial.rs"]
 mod serial;
 #[path = "inputs/streams.rs"]
 mod streams;
 #[path = "inputs/tail.rs"]
 mod tail;
+#[path = "inputs/tap.rs"]
+mod tap;

@@ -11,7 +11,7 @@ mod page;
 mod strings;
 
 /// The object in which a field stands, as the tables name it.
-const PLACES: [(&str, &str); 33] = [
+const PLACES: [(&str, &str); 34] = [
     ("document", ""),
     ("stream", "streams[0]"),
     ("buffer", "streams[0].buffer"),
@@ -43,6 +43,7 @@ const PLACES: [(&str, &str); 33] = [
     ("tcp", "inputs[0]"),
     ("tail", "inputs[0]"),
     ("mqtt", "inputs[0]"),
+    ("tls", "inputs[0].tls"),
     ("exec", "inputs[0]"),
     ("serial", "inputs[0]"),
 ];
@@ -83,6 +84,7 @@ fn is_compiled_in(place: &str) -> bool {
         "tcp" => cfg!(feature = "input-tcp"),
         "tail" => cfg!(feature = "input-tail"),
         "mqtt" => cfg!(feature = "input-mqtt"),
+        "tls" => cfg!(feature = "input-mqtt-tls"),
         "exec" => cfg!(feature = "input-exec"),
         "serial" => cfg!(feature = "input-serial"),
         _ => true,
@@ -186,6 +188,7 @@ fn document(place: &str, key: &str, field: &str) -> String {
     let input = match place {
         "records" => Some("udp"),
         "input" => Some("stdin"),
+        "tls" => Some("mqtt"),
         place => INPUTS
             .iter()
             .map(|(name, _)| *name)
@@ -195,7 +198,12 @@ fn document(place: &str, key: &str, field: &str) -> String {
     let kind = format!("{:?}", input.unwrap_or_default());
     let mut fields = vec![("type", kind.as_str()), ("stream", "\"s\"")];
     fields.extend(needs.iter().flat_map(|(_, needs)| needs.iter()));
-    let inputs = format!("[{}]", object(input.is_some(), &fields));
+    let security = object(is("tls"), &[]);
+    if is("tls") {
+        fields.push(("tls", &security));
+    }
+    let is_own = input.is_some() && !is("tls");
+    let inputs = format!("[{}]", object(is_own, &fields));
     let mut top = vec![("streams", &*streams)];
     if input.is_some() {
         top.push(("inputs", &*inputs));

@@ -5,10 +5,9 @@
 //! twice as had not been acknowledged.
 
 use std::cell::Cell;
-use std::io::{self, ErrorKind};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::address::Address;
 use super::feed::{Feed, Patience};
@@ -22,17 +21,19 @@ use crate::error::Result;
 use crate::sink::text::Text;
 
 pub mod packet;
+mod security;
 mod session;
+mod wire;
 
 use packet::Connect;
+use security::Security;
 use session::{Session, Wanted};
+use wire::Wire;
 
 /// The most topics.
 const TOPICS_MAX: usize = 64;
 /// The longest topic, name or password, in bytes.
 const LEN_MAX: usize = 1024;
-/// A connection is waited for so long.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// What is asked of a broker.
 #[derive(Clone, Debug)]
@@ -43,6 +44,7 @@ pub struct Subscription {
     user: Option<Text>,
     password: Option<Text>,
     keep_alive_secs: u16,
+    security: Option<Security>,
 }
 
 impl Part for Subscription {
@@ -70,6 +72,9 @@ impl Part for Subscription {
         if password.is_some() && user.is_none() {
             return Err(object.node().error("a password needs a username"));
         }
+        let security = object.take_set("tls");
+        let security = security.map(|node| Security::read(&node, resolver));
+        let security = security.transpose()?;
         let secs = object.take_set("keepAliveSecs");
         let secs = secs.map_or(Ok(60), |node| node.number32(5..=3600))?;
         Ok(Self {
@@ -79,6 +84,7 @@ impl Part for Subscription {
             user,
             password,
             keep_alive_secs: u16::try_from(secs).unwrap_or(u16::MAX),
+            security,
         })
     }
 
@@ -90,6 +96,7 @@ impl Part for Subscription {
             user,
             password,
             keep_alive_secs,
+            security,
         } = self;
         let topics: Vec<_> = topics.iter().map(|topic| brace(topic)).collect();
         // A secret one is shown as such.
@@ -104,6 +111,12 @@ impl Part for Subscription {
             ("username", text(user)),
             ("password", text(password)),
             ("keepAliveSecs", keep_alive_secs.to_string()),
+            (
+                "tls",
+                security
+                    .as_ref()
+                    .map_or("null".to_owned(), Security::to_json),
+            ),
         ]
     }
 }
@@ -164,10 +177,14 @@ impl Input for Options {
             is_subscribed: Cell::new(false),
         };
         while !feed.is_stopping() {
-            let served = connect(broker).and_then(|wire| {
-                progress.set_connections(1);
-                Session::new(wire, &wanted, &mut feed).serve()
-            });
+            let served = match wire::connect(broker, progress) {
+                Ok(None) => return,
+                Ok(Some(wire)) => how.secure(wire, broker).and_then(|wire| {
+                    progress.set_connections(1);
+                    Session::new(wire, &wanted, &mut feed).serve()
+                }),
+                Err(error) => Err(error),
+            };
             progress.set_connections(0);
             match served {
                 Ok(()) => return,
@@ -181,21 +198,14 @@ impl Input for Options {
     }
 }
 
-/// A connection to the first of a name's addresses that takes one.
-fn connect(broker: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in broker.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_MAX) {
-            Ok(wire) => {
-                // Acknowledgements are short and waited for.
-                wire.set_nodelay(true)?;
-                wire.set_nonblocking(true)?;
-                return Ok(wire);
-            }
-            Err(error) => last = error,
+impl Subscription {
+    /// Puts TLS on a connection, if that is wanted.
+    fn secure(&self, wire: TcpStream, broker: &str) -> io::Result<Box<dyn Wire>> {
+        match &self.security {
+            None => Ok(Box::new(wire)),
+            Some(security) => security.secure(wire, broker),
         }
     }
-    Err(last)
 }
 
 #[cfg(test)]

@@ -101,6 +101,35 @@ impl<'a> Source<'a> {
     }
 }
 
+#[cfg(feature = "input-mqtt")]
+pub use peers::*;
+
+/// Connections to others.
+#[cfg(feature = "input-mqtt")]
+mod peers {
+    use std::net::SocketAddr;
+
+    use rustix::io::Errno;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with};
+
+    use super::{OwnedFd, io};
+
+    /// A socket that is being connected: it can be written when that has ended, well or not. None of its
+    /// calls blocks.
+    pub fn begin_to_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        match connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 #[cfg(feature = "input-exec")]
 pub use programs::*;
 

@@ -1,6 +1,6 @@
 //! Messages of a real broker: what is taken, what is acknowledged, and what outlives the end of either side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -147,7 +147,8 @@ fn what_was_published_outlives_kills_of_both_sides() {
         let running = setup.serve(&[]);
         let began = Instant::now();
         let mut publisher = Publisher::new(&broker, None);
-        while began.elapsed() < Duration::from_millis(150 + 40 * kill) {
+        let first = next;
+        while began.elapsed() < Duration::from_millis(150 + 40 * kill) || next < first + 300 {
             let messages: Vec<_> = (next..next + 100).map(|n| n.to_string()).collect();
             let messages: Vec<_> = messages.iter().map(|n| ("load/a", &**n)).collect();
             publisher.publish(1, &messages);
@@ -189,6 +190,69 @@ fn what_was_published_outlives_kills_of_both_sides() {
         next > 1000 && repeats <= bound,
         "{repeats} of at most {bound} repeats of {next}"
     );
+}
+
+/// `L-9`, `L-101`: the broker gets SIGKILL under load, and so does this side. What of its last moments a broker
+/// still knows is its own affair; but what was acknowledged to it must be there.
+#[test]
+fn what_was_acknowledged_outlives_kills_of_the_broker() {
+    const KILLS: u64 = 6;
+    const UNDER_WAY: u64 = 200; // as in `OPEN`
+    let (setup, mut broker) = with_broker("mqtt-broker-killed", OPEN, r##", "topics": ["#"]"##);
+    let (tap, seen) = crate::tap::start(broker.address());
+    let text = std::fs::read_to_string(&setup.config).unwrap();
+    std::fs::write(&setup.config, text.replace(&broker.address(), &tap)).unwrap();
+    let mut running = serve(&setup);
+    let mut next = 0_u64;
+    for kill in 0..KILLS {
+        let began = Instant::now();
+        let mut publisher = Publisher::new(&broker, None);
+        let first = next;
+        while began.elapsed() < Duration::from_millis(150 + 30 * kill) || next < first + 300 {
+            let messages: Vec<_> = (next..next + 100).map(|n| n.to_string()).collect();
+            let messages: Vec<_> = messages.iter().map(|n| ("load/a", &**n)).collect();
+            publisher.publish(1, &messages);
+            next += 100;
+        }
+        broker.stop(false);
+        if kill % 3 == 2 {
+            running.signal(Signal::KILL);
+            drop(running);
+            running = setup.serve(&[]);
+        }
+        broker.start_again();
+    }
+    Publisher::new(&broker, None).publish(1, &[("load/a", "the last one")]);
+    wait_until("the last one", || {
+        let seen = seen.lock().unwrap();
+        seen.acknowledged.contains("the last one")
+    });
+    let done = stop(running);
+    let stored = setup.stored();
+    let payloads = payloads(&stored);
+    let found: HashSet<&str> = payloads.iter().copied().collect();
+    let seen = seen.lock().unwrap();
+    let missing: Vec<_> = seen
+        .acknowledged
+        .iter()
+        .filter(|n| !found.contains(&***n))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{} are missing: {missing:?}",
+        missing.len()
+    );
+    let repeats = (payloads.len() - found.len()) as u64;
+    // Each of them was sent again, as it was under way or the broker had not saved that it was taken.
+    let (acknowledged, sent) = (seen.acknowledged.len() as u64, seen.sent);
+    println!(
+        "{next} published, {sent} sent, {acknowledged} acknowledged, {repeats} repeats; {done}"
+    );
+    assert!(acknowledged > 1000, "{acknowledged} of {next}");
+    let again = sent - acknowledged;
+    assert!(repeats <= again, "{repeats} repeats, {again} sent again");
+    let bound = 2 * KILLS * UNDER_WAY;
+    assert!(repeats <= bound, "{repeats} repeats of {bound} at most");
 }
 
 #[test]

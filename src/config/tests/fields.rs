@@ -260,6 +260,10 @@ mqtt | qos | 2 | must be 0..=1
 mqtt | username | 5 | must be a string
 mqtt | password | {} | must be a string
 mqtt | keepAliveSecs | 4 | must be 5..=3600
+mqtt | tls | true | must be an object
+tls | caFile | "" | must be a path
+tls | certificateFile | 5 | must be a string
+tls | keyFile | "" | must be a path
 exec | command | [] | must name a program
 exec | intervalMs | 86400001 | must be 0..=86400000
 exec | timeoutMs | "1s" | must be 0..=86400000
@@ -403,52 +407,24 @@ fn null_means_the_default() {
     }
 }
 
-/// The strings in a file's code that could be keys or words.
-#[cfg(all(feature = "file", feature = "stdout", feature = "cli"))]
-fn words_in(source: &'static str) -> BTreeSet<&'static str> {
-    let mut found = BTreeSet::new();
-    for line in source.lines() {
-        let code = line
-            .split("//")
-            .next()
-            .unwrap_or_default()
-            .replace("\\\"", "  ");
-        assert_eq!(
-            code.len(),
-            line.split("//").next().unwrap_or_default().len()
-        );
-        for (at, text) in code.split('"').enumerate() {
-            let start = text.as_bytes().first().copied().unwrap_or(b' ');
-            if at % 2 == 1
-                && start.is_ascii_lowercase()
-                && text.bytes().all(|b| b.is_ascii_alphanumeric())
-            {
-                let at = line.find(text).expect("it is part of the line");
-                found.insert(&line[at..at + text.len()]);
-            }
-        }
-    }
-    found
-}
-
 /// Keys and words of the code, and those that the tables know: a new one needs a row here and a line in
 /// `docs/configuration.md`.
 #[test]
 #[cfg(all(feature = "file", feature = "stdout", feature = "cli"))]
 fn every_key_in_the_code_has_a_bad_value_here() {
-    let mut in_code = words_in(include_str!("../../config.rs"));
-    in_code.extend(words_in(include_str!("../sinks.rs")));
-    in_code.extend(words_in(include_str!("../stream.rs")));
-    in_code.extend(words_in(include_str!("../delivery.rs")));
+    let mut in_code = page::words_in(include_str!("../../config.rs"));
+    in_code.extend(page::words_in(include_str!("../sinks.rs")));
+    in_code.extend(page::words_in(include_str!("../stream.rs")));
+    in_code.extend(page::words_in(include_str!("../delivery.rs")));
     let service = include_str!("../service.rs").lines();
     let service = service.filter(|line| line.contains(".take_set(") || line.contains(".word("));
-    in_code.extend(service.flat_map(words_in));
+    in_code.extend(service.flat_map(page::words_in));
     #[cfg(feature = "http")]
-    in_code.extend(words_in(include_str!("../service/outside.rs")));
+    in_code.extend(page::words_in(include_str!("../service/outside.rs")));
     #[cfg(feature = "kinesis")]
-    in_code.extend(words_in(include_str!("../sinks/kinesis.rs")));
+    in_code.extend(page::words_in(include_str!("../sinks/kinesis.rs")));
     #[cfg(feature = "kafka")]
-    in_code.extend(words_in(include_str!("../sinks/kafka.rs")));
+    in_code.extend(page::words_in(include_str!("../sinks/kafka.rs")));
     for source in [
         include_str!("../../input.rs"),
         include_str!("../service/hook.rs"),
@@ -470,6 +446,8 @@ fn every_key_in_the_code_has_a_bad_value_here() {
         include_str!("../../input/tail.rs"),
         #[cfg(feature = "input-mqtt")]
         include_str!("../../input/mqtt.rs"),
+        #[cfg(feature = "input-mqtt-tls")]
+        include_str!("../../input/mqtt/security.rs"),
         #[cfg(feature = "input-exec")]
         include_str!("../../input/exec.rs"),
         #[cfg(feature = "input-serial")]
@@ -483,7 +461,7 @@ fn every_key_in_the_code_has_a_bad_value_here() {
                 .iter()
                 .any(|call| line.contains(call))
         });
-        in_code.extend(reads.flat_map(words_in));
+        in_code.extend(reads.flat_map(page::words_in));
     }
     let keys: BTreeSet<_> = fields().into_iter().map(|(_, key)| key).collect();
     let mut known = page::words();

@@ -32,6 +32,7 @@ fn place(heading: &'static str) -> &'static str {
         [] => "document",
         ["streams[]"] => "stream",
         ["service"] => "service",
+        ["inputs[].tls"] => "tls",
         ["inputs[]"] => "input",
         ["inputs[]", "stdin", "host"] => "records",
         [
@@ -88,6 +89,34 @@ pub(super) fn words() -> BTreeSet<&'static str> {
         .into_iter()
         .flat_map(|row| row.accepts.into_iter().chain(row.refused))
         .collect()
+}
+
+/// The strings in a file's code that could be keys or words.
+#[cfg(all(feature = "file", feature = "stdout", feature = "cli"))]
+pub(super) fn words_in(source: &'static str) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    for line in source.lines() {
+        let code = line
+            .split("//")
+            .next()
+            .unwrap_or_default()
+            .replace("\\\"", "  ");
+        assert_eq!(
+            code.len(),
+            line.split("//").next().unwrap_or_default().len()
+        );
+        for (at, text) in code.split('"').enumerate() {
+            let start = text.as_bytes().first().copied().unwrap_or(b' ');
+            if at % 2 == 1
+                && start.is_ascii_lowercase()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric())
+            {
+                let at = line.find(text).expect("it is part of the line");
+                found.insert(&line[at..at + text.len()]);
+            }
+        }
+    }
+    found
 }
 
 /// A token of the page as it stands in a document.

@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::packet::{Connect, Inbox, Message, Packet, Senseless};
 use super::packet::{acknowledge, ask, disconnect, subscribe};
+use super::wire::Wire;
 use crate::clock::{Clock, Mono};
 use crate::input::Progress;
 use crate::input::feed::{Feed, Reason, Taken};
@@ -54,8 +54,8 @@ enum Phase {
 }
 
 /// A session with a broker at the other end of `wire`.
-pub struct Session<'a, 'f, W> {
-    wire: W,
+pub struct Session<'a, 'f> {
+    wire: Box<dyn Wire>,
     wanted: &'a Wanted<'a>,
     feed: &'a mut Feed<'f>,
     phase: Phase,
@@ -70,9 +70,9 @@ pub struct Session<'a, 'f, W> {
     asked: Option<Mono>,
 }
 
-impl<'a, 'f, W: Read + Write + AsFd> Session<'a, 'f, W> {
-    /// A session that has not begun. `wire` does not block.
-    pub fn new(wire: W, wanted: &'a Wanted<'a>, feed: &'a mut Feed<'f>) -> Self {
+impl<'a, 'f> Session<'a, 'f> {
+    /// A session that has not begun.
+    pub fn new(wire: Box<dyn Wire>, wanted: &'a Wanted<'a>, feed: &'a mut Feed<'f>) -> Self {
         let now = feed.clock.mono();
         let mut out = Vec::new();
         wanted.connect.write(&mut out);
@@ -124,9 +124,10 @@ impl<'a, 'f, W: Read + Write + AsFd> Session<'a, 'f, W> {
             false => DURABLE_PAUSE,
             true => self.due().since(now).max(Duration::from_millis(1)),
         };
+        let has_some = !self.out.is_empty() && !self.wire.is_opening();
         let mut sources = [Source::read(&self.wire)];
         sources[0].for_reading = self.pending.len() < PENDING_MAX;
-        sources[0].for_writing = !self.out.is_empty();
+        sources[0].for_writing = has_some || self.wire.has_unsent();
         self.feed.progress.wake.wait(&mut sources, Some(limit))?;
         Ok(sources[0].is_readable)
     }
@@ -231,6 +232,7 @@ impl<'a, 'f, W: Read + Write + AsFd> Session<'a, 'f, W> {
     fn write(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
             match self.wire.write(&self.out) {
+                Ok(0) => break,
                 Ok(len) => {
                     self.out.drain(..len);
                     self.sent = self.feed.clock.mono();

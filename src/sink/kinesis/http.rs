@@ -18,8 +18,8 @@ use ureq::{Agent, Body, Proxy, ProxyProtocol};
 use super::credentials::Environment;
 use super::lookup::{Later, Lookup};
 use super::time::{Dated, Time, http_date_ms};
-use super::tls::Tls;
 use crate::clock::Clock;
+use crate::tls::Tls;
 
 /// The longest wait that a service may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -73,12 +73,11 @@ impl Client {
         clock: Arc<dyn Clock>,
         time: Arc<Time>,
     ) -> Result<Self, String> {
-        let tls = Tls::new(
-            settings.ca_file,
-            settings.identity,
-            Arc::clone(&clock),
-            time,
-        )?;
+        let now_ms = {
+            let clock = Arc::clone(&clock);
+            Box::new(move || time.now_ms(&*clock))
+        };
+        let tls = Tls::new(settings.ca_file, settings.identity, now_ms)?;
         let proxy = match settings.proxy {
             Some(proxy) => Some(to_proxy(proxy).ok_or("not a proxy of http or https")?),
             None => None,
