@@ -21,7 +21,8 @@ is one that check takes; else it says what is wrong, and writes nothing.
   --data-dir DIR     where its store lies, in a directory of its own (default /var/lib/forebay)
   --disk MIB         the most that the store takes on disk (default 256)
   --input WHAT       where records come from, may be repeated: host (the default: this machine's own numbers), stdin,
-                     unixStream=PATH, unixDatagram=PATH, udp=ADDRESS:PORT, tcp=ADDRESS:PORT or tail=PATH
+                     unixStream=PATH, unixDatagram=PATH, udp=ADDRESS:PORT, tcp=ADDRESS:PORT, tail=PATH, serial=PATH,
+                     exec=PROGRAM (without arguments; add them there) or mqtt=HOST:PORT/TOPIC
   --sink WHAT        where they go: file=PATH (the default, beside the store), stdout, none, kinesis=REGION/STREAM or
                      kafka=HOST:PORT/TOPIC, perhaps with several hosts, separated by commas
   --http ADDRESS     show status, health and numbers there, as 127.0.0.1:9464 or unix:PATH (default: nowhere)
@@ -53,11 +54,12 @@ impl Default for Plan {
     }
 }
 
-/// An object of a configuration: its fields, whose values are text.
+/// An object of a configuration: its fields, whose values are text. In `topics` and `command` it stands
+/// for an array with nothing else in it.
 type Object = Vec<(&'static str, String)>;
 
 /// What may be written for an input, and the field that holds what stands behind the equals sign.
-const INPUTS: [(&str, Option<&str>); 7] = [
+const INPUTS: [(&str, Option<&str>); 10] = [
     ("host", None),
     ("stdin", None),
     ("unixStream", Some("path")),
@@ -65,6 +67,9 @@ const INPUTS: [(&str, Option<&str>); 7] = [
     ("udp", Some("address")),
     ("tcp", Some("address")),
     ("tail", Some("path")),
+    ("serial", Some("path")),
+    ("exec", Some("command")),
+    ("mqtt", Some("address")),
 ];
 
 pub fn main(mut arguments: Arguments) -> Done {
@@ -160,7 +165,8 @@ fn ask(plan: &mut Plan, answers: &mut dyn BufRead) -> Done {
     let disk = question(text, &plan.disk_mib.to_string(), &is_number)?;
     plan.disk_mib = disk.parse().unwrap_or(plan.disk_mib);
     let text = "Where records come from: host, stdin, unixStream=PATH, unixDatagram=PATH, udp=ADDRESS:PORT, \
-                tcp=ADDRESS:PORT or tail=PATH; several with blanks between";
+                tcp=ADDRESS:PORT, tail=PATH, serial=PATH, exec=PROGRAM or \
+                mqtt=HOST:PORT/TOPIC; several with blanks between";
     let are_inputs = |answer: &str| {
         answer
             .split_whitespace()
@@ -199,6 +205,16 @@ fn input(word: &str) -> Result<Object, String> {
     let mut object = vec![("type", (*kind).to_owned())];
     match (field, place) {
         (None, None) => {}
+        (Some(_), Some(place)) if *kind == "mqtt" => {
+            // Parts of a topic have slashes between them, an address has none.
+            let (address, topic) = place
+                .split_once('/')
+                .filter(|(_, topic)| !topic.is_empty())
+                .ok_or_else(|| format!("{word}: must be mqtt=HOST:PORT/TOPIC"))?;
+            object.push(("address", address.to_owned()));
+            object.push(("clientId", "forebay-{Hostname}".to_owned()));
+            object.push(("topics", topic.to_owned()));
+        }
         (Some(field), Some(place)) => object.push((field, place.to_owned())),
         (None, Some(_)) => return Err(format!("{word}: nothing may stand behind {kind}")),
         (Some(field), None) => return Err(format!("{word}: must be {kind}= and its {field}")),
@@ -253,7 +269,13 @@ fn parts(word: &str) -> (&str, Option<&str>) {
 fn shown(object: &Object) -> String {
     let fields = object.iter();
     let fields: Vec<_> = fields
-        .map(|(key, value)| format!("\"{key}\": {}", json_string(value)))
+        .map(|(key, value)| {
+            let value = json_string(value);
+            match *key {
+                "topics" | "command" => format!("\"{key}\": [{value}]"),
+                _ => format!("\"{key}\": {value}"),
+            }
+        })
         .collect();
     format!("{{ {} }}", fields.join(", "))
 }

@@ -133,6 +133,21 @@ fn each_input_and_each_sink_is_taken_or_its_feature_is_named() {
         "tail=/var/log/pump.log",
         lacks("input-tail", cfg!(feature = "input-tail")),
     );
+    tried(
+        "--input",
+        "serial=/dev/ttyUSB0",
+        lacks("input-serial", cfg!(feature = "input-serial")),
+    );
+    tried(
+        "--input",
+        "exec=/usr/bin/vmstat",
+        lacks("input-exec", cfg!(feature = "input-exec")),
+    );
+    tried(
+        "--input",
+        "mqtt=127.0.0.1:1883/site/+/pump/#",
+        lacks("input-mqtt", cfg!(feature = "input-mqtt")),
+    );
     tried("--sink", "stdout", None);
     tried("--sink", "file=/var/spool/out.ndjson", None);
     tried(
@@ -163,6 +178,7 @@ fn what_makes_no_configuration_is_told_and_writes_nothing() {
         (["--disk", "x"], "must be a number"),
         (["--input", "host=1"], "nothing may stand behind host"),
         (["--input", "tail"], "must be tail= and its path"),
+        (["--input", "mqtt=a:1"], "must be mqtt=HOST:PORT/TOPIC"),
         (
             ["--sink", "kinesis=telemetry"],
             "must be kinesis=REGION/STREAM",
