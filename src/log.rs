@@ -53,7 +53,7 @@ mod spare;
 mod view;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use aside::Aside;
 pub use batch::{BatchBuffer, Entry};

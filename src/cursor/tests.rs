@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{Clock, System};
-use crate::format::{Loss, StoreId};
-use crate::log::{Log, Opened, Opening, Options, open};
+use crate::format::Loss;
+use crate::log::tests::{open_small, small};
+use crate::log::{Log, Opened};
 use crate::ring::Left;
-use crate::segment::{Draft, Io};
-use crate::storage::{Memory, ram_dir};
+use crate::segment::Draft;
+use crate::storage::ram_dir;
 use crate::watermark::seam;
 
 /// A log with a cursor's place on the board.
@@ -23,33 +24,7 @@ impl Bench {
     fn new() -> Self {
         let dir = ram_dir(4 << 20);
         let clock: Arc<dyn Clock> = Arc::new(System::new());
-        let board = |_: StoreId| {
-            let board = Board::new(Memory::private(Board::LEN)?);
-            Ok((board, String::new()))
-        };
-        let opened = open(Opening {
-            dir: Arc::clone(&dir),
-            lock_dir: dir,
-            clock: Arc::clone(&clock),
-            options: Options {
-                name: "telemetry".try_into().unwrap(),
-                segment_bytes: 1 << 20,
-                disk_bytes_max: 4 << 20,
-                aside_bytes_max: u64::MAX,
-                drop_oldest: true,
-                io: Io::Write,
-                ring_records: 64,
-                body_len_max: 1000,
-                age_max: None,
-                is_strict: false,
-                free_bytes_min: 0,
-                reserves_all: false,
-            },
-            cursors: &[("file".try_into().unwrap(), false)],
-            board: &board,
-            ring: &|_| Ok(Left::Nothing),
-            pid: 1,
-        });
+        let opened = open_small(&dir, &clock, small(), &|_| Ok(Left::Nothing));
         let Opened { log, board, .. } = opened.unwrap();
         Self {
             log,

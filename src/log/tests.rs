@@ -2,45 +2,60 @@
 
 use super::*;
 use crate::counters::Place;
-use crate::format::{Loss, Reason, StoreId};
+use crate::format::{Loss, Reason};
 use crate::ring::Left;
 use crate::storage::{Memory, ram_dir};
 
-/// A log that was opened in that directory.
+/// A small log, for whoever tries something over one.
+pub(crate) fn small() -> Options {
+    Options {
+        name: "telemetry".try_into().unwrap(),
+        segment_bytes: 1 << 20,
+        disk_bytes_max: 4 << 20,
+        aside_bytes_max: u64::MAX,
+        drop_oldest: true,
+        io: segment::Io::Write,
+        ring_records: 64,
+        body_len_max: 1000,
+        age_max: None,
+        is_strict: false,
+        free_bytes_min: 0,
+        reserves_all: false,
+    }
+}
+
+/// Opens a log in that directory, with a cursor `file` and a board of its own.
+pub(crate) fn open_small(
+    dir: &Arc<dyn Dir>,
+    clock: &Arc<dyn Clock>,
+    options: Options,
+    ring: &dyn Fn(&RunBefore) -> io::Result<Left>,
+) -> crate::error::Result<Opened> {
+    open(Opening {
+        dir: Arc::clone(dir),
+        lock_dir: Arc::clone(dir),
+        clock: Arc::clone(clock),
+        options,
+        cursors: &[("file".try_into().unwrap(), false)],
+        board: &|_| Ok((Board::new(Memory::private(Board::LEN)?), String::new())),
+        ring,
+        pid: 1,
+    })
+}
+
 fn log_in(dir: &Arc<dyn Dir>) -> Opened {
     log_of(dir, 4 << 20)
 }
 
 fn log_of(dir: &Arc<dyn Dir>, disk_bytes_max: u64) -> Opened {
-    let board = |_: StoreId| {
-        let board = Board::new(Memory::private(Board::LEN)?);
-        Ok((board, String::new()))
+    let options = Options {
+        segment_bytes: 1 << 16,
+        disk_bytes_max,
+        ring_records: 1024,
+        ..small()
     };
     let clock: Arc<dyn Clock> = Arc::new(crate::clock::System::new());
-    let opened = open(Opening {
-        dir: Arc::clone(dir),
-        lock_dir: Arc::clone(dir),
-        clock,
-        options: Options {
-            name: "telemetry".try_into().unwrap(),
-            segment_bytes: 1 << 16,
-            disk_bytes_max,
-            aside_bytes_max: u64::MAX,
-            drop_oldest: true,
-            io: segment::Io::Write,
-            ring_records: 1024,
-            body_len_max: 1000,
-            age_max: None,
-            is_strict: false,
-            free_bytes_min: 0,
-            reserves_all: false,
-        },
-        cursors: &[("file".try_into().unwrap(), false)],
-        board: &board,
-        ring: &|_| Ok(Left::Nothing),
-        pid: 1,
-    });
-    opened.unwrap()
+    open_small(dir, &clock, options, &|_| Ok(Left::Nothing)).unwrap()
 }
 
 fn append(log: &mut Log, count: u64) {

@@ -54,6 +54,21 @@ pub fn storing_with<T>(name: &str, make: impl FnOnce(&Path) -> (String, T)) -> (
     (setup, made)
 }
 
+/// Waits until so many records are durable.
+pub fn wait_for(setup: &Setup, count: u64) {
+    wait_until("the records", || {
+        number(&setup.stats(), "durableOffset") >= count
+    });
+}
+
+/// Ends a process. What it says last that its input of that kind has done.
+pub fn stop_input(running: Running, kind: &str) -> String {
+    running.signal(Signal::TERM);
+    let err = running.wait().expect(0).err;
+    let said = err.rsplit_once(&format!("input {kind}: ")).unwrap().1;
+    said.lines().next().unwrap().to_owned()
+}
+
 /// A process that listens, and where.
 pub struct Listening {
     pub running: Running,

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
-
-use crate::client::storing_with;
+use crate::client::{stop_input, storing_with, wait_for};
 use crate::process::{Running, Setup, number, payloads, wait_until};
 
 /// A stream that takes what a script of the shell writes.
@@ -15,18 +13,9 @@ fn running(name: &str, script: &str, more: &str) -> Setup {
     storing_with(name, |_| (input, ())).0
 }
 
-fn wait_for(setup: &Setup, count: u64) {
-    wait_until("the records", || {
-        number(&setup.stats(), "durableOffset") >= count
-    });
-}
-
 /// Ends it. What it says that the input has done.
 fn stop(running: Running) -> String {
-    running.signal(Signal::TERM);
-    let err = running.wait().expect(0).err;
-    let said = err.rsplit_once("input exec: ").unwrap().1;
-    said.lines().next().unwrap().to_owned()
+    stop_input(running, "exec")
 }
 
 /// Whether a process with this in its command is there.

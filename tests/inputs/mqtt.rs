@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Publisher};
-use crate::client::storing_with;
-use crate::process::{Running, Setup, number, payloads, wait_until};
+use crate::client::{stop_input, storing_with, wait_for};
+use crate::process::{Running, Setup, payloads, wait_until};
 
 const OPEN: &str = "allow_anonymous true\nmax_inflight_messages 200";
 
@@ -41,18 +41,9 @@ fn serve(setup: &Setup) -> Running {
     running
 }
 
-fn wait_for(setup: &Setup, count: u64) {
-    wait_until("the records", || {
-        number(&setup.stats(), "durableOffset") >= count
-    });
-}
-
 /// Ends it. What it says that the input has done.
 fn stop(running: Running) -> String {
-    running.signal(Signal::TERM);
-    let err = running.wait().expect(0).err;
-    let said = err.rsplit_once("input mqtt: ").unwrap().1;
-    said.lines().next().unwrap().to_owned()
+    stop_input(running, "mqtt")
 }
 
 #[test]

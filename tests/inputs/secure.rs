@@ -5,7 +5,7 @@
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Publisher};
-use crate::client::storing_with;
+use crate::client::{storing_with, wait_for};
 use crate::process::{Setup, number, payloads, wait_until};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
@@ -57,9 +57,7 @@ fn messages_come_over_tls_from_a_broker_with_its_own_authority() {
         wanted.extend(short);
         wanted.push(long.clone());
         let count = wanted.len() as u64;
-        wait_until("the records", || {
-            number(&setup.stats(), "durableOffset") >= count
-        });
+        wait_for(&setup, count);
         drop(publisher);
         if round == 0 {
             broker.stop(true);

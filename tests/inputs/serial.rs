@@ -5,12 +5,11 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{ControlModes, InputModes, LocalModes, tcgetattr};
 
-use crate::client::storing_with;
-use crate::process::{Running, Setup, number, payloads, wait_until};
+use crate::client::{stop_input, storing_with, wait_for};
+use crate::process::{Running, Setup, payloads, wait_until};
 
 /// The other end of a line that has this name from now on.
 fn plug(path: &Path) -> File {
@@ -40,18 +39,9 @@ fn serve(setup: &Setup) -> Running {
     running
 }
 
-fn wait_for(setup: &Setup, count: u64) {
-    wait_until("the records", || {
-        number(&setup.stats(), "durableOffset") >= count
-    });
-}
-
 /// Ends it. What it says that the input has done.
 fn stop(running: Running) -> String {
-    running.signal(Signal::TERM);
-    let err = running.wait().expect(0).err;
-    let said = err.rsplit_once("input serial: ").unwrap().1;
-    said.lines().next().unwrap().to_owned()
+    stop_input(running, "serial")
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::client::storing_with;
-use crate::process::{Running, Setup, number, payloads, wait_until};
+use crate::client::{storing_with, wait_for};
+use crate::process::{Running, Setup, payloads, wait_until};
 
 /// A log, and who writes numbered lines to it.
 struct Writer {
@@ -78,12 +78,6 @@ fn following(name: &str, more: &str) -> (Setup, Writer) {
         );
         (input, Writer::new(path))
     })
-}
-
-fn wait_for(setup: &Setup, count: u64) {
-    wait_until("the records", || {
-        number(&setup.stats(), "durableOffset") >= count
-    });
 }
 
 /// Starts `run`, and waits until it has the file: what a rotation did before that at the first start is not its own.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::Stamp;
 use crate::format::{HEADER_COPIES, PAGE_SIZE, PageHeader, SLOT_COUNT, SLOT_SIZE, SegmentHeader};
+use crate::log::tests::{open_small, small};
 use crate::segment::{Draft, position, write_headers};
 use crate::storage::{Memory, ram_dir};
 
@@ -243,29 +244,11 @@ fn open_in(
     clock: &Arc<dyn Clock>,
     ring: &dyn Fn(&RunBefore) -> io::Result<Left>,
 ) -> Result<Opened> {
-    open(Opening {
-        dir: Arc::clone(dir),
-        lock_dir: Arc::clone(dir),
-        clock: Arc::clone(clock),
-        options: Options {
-            name: "telemetry".try_into().unwrap(),
-            segment_bytes: 1 << 20,
-            disk_bytes_max: 4 << 20,
-            aside_bytes_max: u64::MAX,
-            drop_oldest: true,
-            io: segment::Io::Write,
-            ring_records: 16,
-            body_len_max: 1000,
-            age_max: None,
-            is_strict: false,
-            free_bytes_min: 0,
-            reserves_all: false,
-        },
-        cursors: &[],
-        board: &|_| Ok((Board::new(Memory::private(Board::LEN)?), String::new())),
-        ring,
-        pid: 1,
-    })
+    let options = Options {
+        ring_records: 16,
+        ..small()
+    };
+    open_small(dir, clock, options, ring)
 }
 
 /// After all of a checkpoint was lost, a segment says from where on offsets are handed out; also where the
