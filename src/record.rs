@@ -193,9 +193,13 @@ impl<'a> RecordView<'a> {
 /// The source among the properties and source of a body.
 pub(crate) fn source_in(extra: &[u8]) -> Option<Source<'_>> {
     let mut items = Items(extra).filter(|item| item.tag == TAG_SOURCE);
-    items.next().map(|item| Source {
+    let source = items.next().map(|item| Source {
         name: item.name,
         position: item.value,
+    });
+    // No record is taken with a longer one.
+    source.filter(|source| {
+        source.name.len() <= SOURCE_NAME_MAX && source.position.len() <= SOURCE_POSITION_MAX
     })
 }
 
@@ -230,6 +234,18 @@ mod tests {
         record.write_body(|part| bytes.extend_from_slice(part));
         assert_eq!(bytes.len(), record.body_len());
         bytes
+    }
+
+    #[test]
+    fn a_source_that_no_record_is_taken_with_is_none() {
+        let item = |name_len: u8, len: u8| {
+            let mut extra = vec![TAG_SOURCE, name_len, len, 0];
+            extra.resize(extra.len() + usize::from(name_len) + usize::from(len), b'a');
+            extra
+        };
+        assert!(source_in(&item(128, 64)).is_some());
+        assert!(source_in(&item(129, 64)).is_none());
+        assert!(source_in(&item(128, 65)).is_none());
     }
 
     /// `G-023`, `G-024`: keys are bytes; empty ones and empty payloads are legal.

@@ -12,12 +12,18 @@ use crate::storage::{Buffer, File, read_what_can_be_read};
 impl Files {
     /// Files without a header become segments if their pages tell what it said.
     pub(super) fn settle_headless(&mut self) {
-        for Headless {
-            number,
-            file,
-            is_good,
-        } in std::mem::take(&mut self.headless)
-        {
+        let mut all: Vec<_> = std::mem::take(&mut self.headless)
+            .into_iter()
+            .map(|headless| (self.count_newest(&headless), headless))
+            .collect();
+        // Of two that say the same the one that has more of it is what they say.
+        all.sort_by_key(|(count, headless)| (std::cmp::Reverse(*count), headless.number));
+        for (_, headless) in all {
+            let Headless {
+                number,
+                file,
+                is_good,
+            } = headless;
             if let Some(header) = self.header_from_pages(number, &*file, None) {
                 let all = (0..HEADER_COPIES).collect();
                 self.add(number, &file, header, is_good, all);
@@ -67,9 +73,7 @@ impl Files {
         let store = self.store?;
         let size = file.size().ok()?;
         let pages = self.first_pages(number, file, store.tag());
-        let newest = pages
-            .iter()
-            .max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))?;
+        let newest = newest(&pages)?;
         if than.is_some_and(|than| !is_written_over(&pages, newest, than)) {
             return None;
         }
@@ -119,7 +123,7 @@ impl Files {
             };
             let own = pages
                 .filter_map(belongs)
-                .filter(|header| header.store == store && !self.is_copy(number, header));
+                .filter(|header| header.store == store && !self.is_of_other(number, header));
             let own: Vec<_> = own.collect();
             if !own.is_empty() || len < buffer.len() || first >= end {
                 return own;
@@ -128,21 +132,37 @@ impl Files {
         }
     }
 
-    /// Whether another segment than this one has that page at the same place: no two write with the same
-    /// base and life.
-    fn is_copy(&self, number: u32, page: &PageHeader) -> bool {
-        let others = self.segments.iter().map(|stored| &stored.segment);
-        let mut others = others.filter(|other| other.number != number && other.base == page.base);
-        others.any(|other| {
-            let Ok(mut bytes) = Buffer::new(PAGE_SIZE) else {
-                return false;
-            };
-            let at = position(page.slot);
-            let len = read_what_can_be_read(&*other.file, &mut bytes, at);
-            let told = |page: &PageHeader| (page.store, page.base, page.life, page.slot);
-            PageHeader::decode(&bytes[..len]).is_some_and(|other| told(&other) == told(page))
+    /// How many of the first pages say what the newest of them does.
+    fn count_newest(&self, headless: &Headless) -> usize {
+        let Some(store) = self.store else {
+            return 0;
+        };
+        let pages = self.first_pages(headless.number, &*headless.file, store.tag());
+        let says = |page: &PageHeader| (page.base, page.life);
+        newest(&pages).map_or(0, |newest| {
+            pages
+                .iter()
+                .filter(|page| says(page) == says(newest))
+                .count()
         })
     }
+
+    /// Whether a page is another file's: no two write with the same base and life, and that one's header
+    /// is in its place.
+    fn is_of_other(&self, number: u32, page: &PageHeader) -> bool {
+        self.segments.iter().any(|other| {
+            let Segment { base, life, .. } = other.segment;
+            let is_at_home = other.header.number == other.segment.number;
+            other.segment.number != number && is_at_home && (base, life) == (page.base, page.life)
+        })
+    }
+}
+
+/// The page that says what a file is, of its first ones.
+fn newest(pages: &[PageHeader]) -> Option<&PageHeader> {
+    pages
+        .iter()
+        .max_by_key(|header| (header.base, std::cmp::Reverse(header.life)))
 }
 
 /// Whether pages were written over those of a segment of that base and life: from the first on, and after

@@ -68,6 +68,34 @@ fn a_header_is_not_made_of_another_segments_page() {
     assert_eq!(found(&*dir), [(1, 100, 7), (2, 50, 6)]);
 }
 
+/// Also where that segment has lost the page: what was written to the wrong place is missing in the right one.
+#[test]
+fn a_page_that_went_astray_does_not_take_its_segments_place() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    put_header(&*first, 1, 100, 7);
+    put_page(&*first, HEADER_COPIES, 100, 7);
+    put_page(&*second, HEADER_COPIES + 3, 100, 7);
+    assert_eq!(found(&*dir), [(1, 100, 7)]);
+    put_page(&*second, HEADER_COPIES, 50, 6);
+    assert_eq!(found(&*dir), [(1, 100, 7), (2, 50, 6)]);
+}
+
+/// With no header left at all, the file that has most of the pages is the segment.
+#[test]
+fn of_two_without_headers_the_one_with_more_pages_is_the_segment() {
+    let dir = ram_dir(1 << 20);
+    let (first, second) = (stored(&*dir, 1), stored(&*dir, 2));
+    let third = stored(&*dir, 3);
+    put_header(&*third, 3, 200, 8);
+    put_page(&*first, HEADER_COPIES + 3, 100, 7);
+    put_page(&*first, HEADER_COPIES + 4, 50, 6);
+    for slot in [HEADER_COPIES, HEADER_COPIES + 1] {
+        put_page(&*second, slot, 100, 7);
+    }
+    assert_eq!(found(&*dir), [(3, 200, 8), (2, 100, 7), (1, 50, 6)]);
+}
+
 /// What replaces a segment that held nothing has its base, and a life of its own.
 #[test]
 fn a_header_is_made_of_pages_with_the_base_of_a_segment_that_is_replaced() {

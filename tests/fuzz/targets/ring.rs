@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use forebay::record::Record;
+use forebay::record::{Record, SOURCE_NAME_MAX};
 use forebay::ring::{Options, Remains, Ring};
 use forebay::storage::Memory;
 use forebay::watermark::Waker;
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let count = remains.count(start);
     let holes: u64 = remains.holes(start).iter().map(|hole| hole.end - hole.start).sum();
     assert_eq!(count + holes, end - start);
-    remains.sources(start, |_, source| assert!(source.name.len() <= 128));
+    remains.sources(start, |_, source| assert!(source.name.len() <= SOURCE_NAME_MAX));
     let (ring, mut consumer) = remains.adopt(start, Arc::new(Waker::new()));
     let mut taken = 0;
     for _ in 0..2 * RECORDS {
