@@ -29,6 +29,8 @@ use crate::segment::{PageReader, Segment};
 
 mod place;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use take::{Found, Tail};
 
@@ -80,8 +82,6 @@ struct At {
     life: u64,
     tail: u32,
     seal: Seal,
-    /// The life whose tail slots were looked for in the whole segment.
-    searched: u64,
 }
 
 impl At {
@@ -352,11 +352,7 @@ impl Reader {
         let mut until = until.min(self.limit).min(next_base.unwrap_or(u64::MAX));
         let is_scan = self.evidence.is_some();
         if is_scan || self.shared.ledger().covering(self.want).is_none() {
-            let mut tail = self.take_from_tail(batch)?;
-            if !is_scan && matches!(tail, Tail::Nothing) && self.find_tail()? {
-                tail = self.take_from_tail(batch)?;
-            }
-            match tail {
+            match self.take_from_tail(batch)? {
                 Tail::Taken => return Ok(None),
                 Tail::Full => return Ok(Some(Ended::Full)),
                 Tail::Later(later) => until = until.min(later),

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::open::files::ASIDE_PREFIX;
+use super::open::files::{ASIDE_PREFIX, number_aside};
 use super::{BatchBuffer, Ended, Ledger, Reader, Shared};
 use crate::clock::{Clock, Stamp};
 use crate::error::{Code, Error, Result};
@@ -167,6 +167,7 @@ fn candidate(
     number: u32,
 ) -> io::Result<std::result::Result<Candidate, String>> {
     let file = dir.open_to_read(name)?;
+    let own = file_number(name).or_else(|| number_aside(name));
     let mut page = Buffer::new(PAGE_SIZE)?;
     let mut header: Option<SegmentHeader> = None;
     for copy in 0..HEADER_COPIES {
@@ -175,7 +176,7 @@ fn candidate(
         };
         match SegmentHeader::decode(&page[..len]) {
             Ok(found) => {
-                let rank = |header: &SegmentHeader| (header.number == number, header.life);
+                let rank = |header: &SegmentHeader| (Some(header.number) == own, header.life);
                 if header.as_ref().is_none_or(|old| rank(old) < rank(&found)) {
                     header = Some(found);
                 }

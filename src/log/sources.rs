@@ -65,8 +65,9 @@ impl Sources {
 
 /// Puts a position in the place of an older one of the same source.
 pub fn put(entries: &mut Vec<SourceEntry, SOURCES_MAX>, offset: u64, source: Source<'_>) {
-    let position: Vec<u8, SOURCE_POSITION_MAX> =
-        Vec::from_slice(source.position).unwrap_or_default();
+    let Ok(position) = Vec::<u8, SOURCE_POSITION_MAX>::from_slice(source.position) else {
+        return;
+    };
     if let Some(entry) = entries.iter_mut().find(|entry| entry.name == source.name) {
         if entry.offset <= offset {
             (entry.offset, entry.position) = (offset, position);

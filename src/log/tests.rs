@@ -6,6 +6,9 @@ use crate::format::{Loss, Reason};
 use crate::ring::Left;
 use crate::storage::{Memory, ram_dir};
 
+mod files;
+mod tools;
+
 /// A small log, for whoever tries something over one.
 pub(crate) fn small() -> Options {
     Options {
@@ -43,7 +46,7 @@ pub(crate) fn open_small(
     })
 }
 
-fn log_in(dir: &Arc<dyn Dir>) -> Opened {
+pub(crate) fn log_in(dir: &Arc<dyn Dir>) -> Opened {
     log_of(dir, 4 << 20)
 }
 
@@ -58,7 +61,7 @@ fn log_of(dir: &Arc<dyn Dir>, disk_bytes_max: u64) -> Opened {
     open_small(dir, &clock, options, &|_| Ok(Left::Nothing)).unwrap()
 }
 
-fn append(log: &mut Log, count: u64) {
+pub(crate) fn append(log: &mut Log, count: u64) {
     for offset in log.next()..log.next() + count {
         let draft = Draft {
             offset,
@@ -228,4 +231,44 @@ fn no_more_lives_are_taken_than_an_open_skips() {
     }
     assert_eq!(most, geometry::LIVES_MAX);
     assert_eq!(log.state.generation - first, 1, "once");
+}
+
+/// A new file is begun when the rest of the active one leaves just time to prepare it: half as many bytes,
+/// and an eighth of the file more. Before, a segment may be freed that serves as well.
+#[test]
+fn a_file_is_begun_when_half_of_the_active_segment_is_left() {
+    let Opened { mut log, board, .. } = log_in(&ram_dir(8 << 20));
+    let step = |log: &mut Log| {
+        append(log, 1);
+        log.prepare().unwrap();
+        log.writer.as_ref().map_or(0, SegmentWriter::end_slot)
+    };
+    let mut before = 0;
+    while log.spares.is_empty() {
+        before = step(&mut log);
+    }
+    let pages = log.writer.as_ref().unwrap().segment().pages;
+    assert_eq!((pages, before), (16, 7));
+    let first = log.shared().segments()[0].number;
+    while log.shared().segments().len() < 2 {
+        step(&mut log);
+    }
+    let generation = log.state.generation;
+    while log.spares.is_empty() {
+        step(&mut log);
+    }
+    assert_eq!(log.state.generation, generation, "nothing would be freed");
+    while log.shared().segments().len() < 3 {
+        step(&mut log);
+    }
+    let second = log.shared().segments()[1].base;
+    board.cursor(0).set_place(&Place {
+        position: second,
+        ..Place::default()
+    });
+    while log.spares.is_empty() {
+        step(&mut log);
+    }
+    assert_eq!(log.spares[0].number(), first, "it was freed instead");
+    assert_eq!(log.shared().segments()[0].base, second);
 }

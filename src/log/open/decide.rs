@@ -259,7 +259,7 @@ pub(in crate::log) fn decide(
 
 /// Whether an open that finds no checkpoint would come to an offset below `next`, where segments show no more
 /// than `shown`.
-fn is_unproven(shown: Option<u64>, next: u64) -> bool {
+pub(super) fn is_unproven(shown: Option<u64>, next: u64) -> bool {
     next > shown.unwrap_or(0) + REACH_UNKNOWN
 }
 

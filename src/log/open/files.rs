@@ -381,3 +381,9 @@ fn settle(file: &dyn File) -> io::Result<()> {
 pub(in crate::log) fn aside_name(number: u32, life: u64) -> String {
     format!("{ASIDE_PREFIX}{number:06}-{life}")
 }
+
+/// The number that such a file had as a segment.
+pub(in crate::log) fn number_aside(name: &str) -> Option<u32> {
+    let (number, _) = name.strip_prefix(ASIDE_PREFIX)?.split_once('-')?;
+    number.parse().ok()
+}

@@ -7,6 +7,8 @@ use crate::log::tests::{open_small, small};
 use crate::segment::{Draft, position, write_headers};
 use crate::storage::{Memory, ram_dir};
 
+mod decided;
+
 const STORE: StoreId = StoreId(*b"0123456789abcdef");
 const PAGES: u32 = 16;
 

@@ -48,7 +48,6 @@ impl Reader {
             life: 0,
             tail: 0,
             seal: Seal::new(self.shared.store.tag(), 0),
-            searched: 0,
         });
     }
 

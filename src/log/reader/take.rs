@@ -254,33 +254,4 @@ impl Reader {
             later => Tail::Later(later),
         })
     }
-
-    /// Looks through the whole segment for the tail slots of the present life, once. Whether there are
-    /// any that were not known.
-    pub(super) fn find_tail(&mut self) -> io::Result<bool> {
-        let Some(at) = &self.at else { return Ok(false) };
-        let (segment, life) = (at.segment.clone(), at.life);
-        if at.tail > 0 || at.searched == life {
-            return Ok(false);
-        }
-        let forgives = self.forgives();
-        let mut tail = 0;
-        for slot in HEADER_COPIES..segment.pages {
-            let page = match self.pages.page(&segment, slot, segment.pages) {
-                Err(error) if !forgives => return Err(error),
-                page => page.ok().flatten(),
-            };
-            if let Some((header, _)) = page
-                && header.life == life
-                && header.tail > 0
-            {
-                tail = header.tail;
-                break;
-            }
-        }
-        if let Some(at) = &mut self.at {
-            (at.searched, at.tail) = (life, tail);
-        }
-        Ok(tail > 0)
-    }
 }
