@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use forebay::format::{PAGES_MAX, SLOT_SIZE, SegmentHeader};
 use forebay::{Config, Engine, Record, Source};
+use rustix::process::Signal;
 
 use crate::process::{
     Ended, NO_SINK, STDIN, Setup, forebay_with_input, lines, number, payloads, verb, wait_until,
@@ -490,4 +491,31 @@ fn cursors_and_sources_outlive_the_checkpoint() {
         301,
         "what was delivered came again"
     );
+}
+
+/// What a killed process had accepted may lie in its ring and nowhere else: a tool that wrote a checkpoint
+/// meanwhile would have the next engine refuse it.
+#[test]
+fn what_a_killed_process_left_in_its_ring_comes_before_any_tool() {
+    let ring = format!(r#"{SEGMENTS}, "ring": "shared""#);
+    let setup = Setup::to_file("repair-ring", &ring, STDIN);
+    let mut running = setup.serve(&[]);
+    running.write(&lines(0..100));
+    wait_until("delivery", || setup.delivered().len() == 100);
+    running.signal(Signal::KILL);
+    running.wait();
+    let before = files(&setup.store());
+    for (name, more) in [
+        ("repair", &[][..]),
+        ("repair", &["--apply"]),
+        ("cursor", &["seek", "file", "7"]),
+    ] {
+        let refused = verb(name, &setup.store(), more).expect(1);
+        let told = refused.err.contains("may wait in") && refused.err.contains(".ring");
+        assert!(told, "{name} {more:?}: {refused:?}");
+    }
+    assert_eq!(files(&setup.store()), before, "nothing was touched");
+    setup.serve(&[]).end().expect(0);
+    verb("repair", &setup.store(), &[]).expect(0);
+    verb("cursor", &setup.store(), &["seek", "file", "7"]).expect(0);
 }
