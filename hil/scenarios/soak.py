@@ -4,7 +4,7 @@ import random
 import time
 
 from lab.scenario import holds
-from scenarios.kill import promised, survived
+from scenarios.kill import promised, survived, wait
 
 NEEDS = {"power", "slow disk", "disk errors"}
 SECONDS = 20 * 60
@@ -15,8 +15,11 @@ def run(lab, board):
     board.prepare(48)
     end, lives, slow, failed, count = time.monotonic() + SECONDS, 0, 0, 0, 0
     while time.monotonic() < end:
+        before = promised(board)[0]
         board.start()
         board.sh(f"probe load /data/store /dev/data {board.note_at} 1000000 >/dev/console 2>&1 &")
+        # A new life begins at higher numbers; the sink has to be there before anything else happens.
+        wait(lambda: min(promised(board)) > before + 20, "something is promised and taken")
         for _ in range(chance.randrange(1, 4)):
             time.sleep(2 * chance.random())
             what = chance.random()
