@@ -172,12 +172,23 @@ impl Log {
     /// The record is not durable yet. Blocks for as long as the medium takes to write, and at a roll to
     /// sync. Allocates only when a roll makes a new segment.
     pub fn append(&mut self, record: &Draft<'_>, stamp: Stamp) -> Result<(), Trouble> {
-        assert_eq!(record.offset, self.next, "the log is in order");
-        if !self.fits(record.body.len(), stamp) {
+        if !self.append_here(record, stamp)? {
             self.roll(record.offset)?;
+            if !self.append_here(record, stamp)? {
+                return Err(Trouble::Full);
+            }
         }
-        let Some(writer) = &mut self.writer else {
-            return Err(Trouble::Full);
+        Ok(())
+    }
+
+    /// Like [`append`](Self::append), but false, and nothing done, when it does not fit into the active
+    /// segment.
+    #[inline]
+    pub fn append_here(&mut self, record: &Draft<'_>, stamp: Stamp) -> Result<bool, Trouble> {
+        assert!(record.offset == self.next, "the log is in order");
+        let writer = self.writer.as_mut().filter(|_| self.is_active);
+        let Some(writer) = writer.filter(|writer| writer.fits(record.body.len(), stamp)) else {
+            return Ok(false);
         };
         if let Err(error) = writer.append(record, stamp) {
             return Err(self.poison("write segment", error));
@@ -188,7 +199,7 @@ impl Log {
         }
         self.unprepared += record.body.len() as u64;
         self.next = record.offset + 1;
-        Ok(())
+        Ok(true)
     }
 
     /// The offsets up to `to` hold nothing, as the ledger says: the next record has that one.
@@ -207,13 +218,6 @@ impl Log {
         }
         self.next = to;
         Ok(())
-    }
-
-    /// Whether a record with such a body goes into the active segment, if it is appended then.
-    #[inline]
-    pub fn fits(&self, body_len: usize, stamp: Stamp) -> bool {
-        let fits = |writer: &SegmentWriter| writer.fits(body_len, stamp);
-        self.is_active && self.writer.as_ref().is_some_and(fits)
     }
 
     /// Makes everything appended durable and announces it.

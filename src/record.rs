@@ -68,12 +68,28 @@ impl<'a> Record<'a> {
     }
 
     /// The bytes of key, payload, properties and source: what `maxRecordBytes` bounds.
+    #[inline]
     pub fn body_len(&self) -> usize {
         self.extra_len() + self.key.len() + self.payload.len()
     }
 
     /// The bytes of properties and source.
+    #[inline(always)]
     pub(crate) fn extra_len(&self) -> usize {
+        match self.has_extra() {
+            true => self.items_len(),
+            false => 0,
+        }
+    }
+
+    /// Most records have neither properties nor a source, and pay for none.
+    #[inline(always)]
+    fn has_extra(&self) -> bool {
+        !self.properties.is_empty() || self.source.is_some()
+    }
+
+    #[inline(never)]
+    fn items_len(&self) -> usize {
         let properties = self.properties.iter();
         let properties = properties.map(|(name, value)| ITEM_HEADER_LEN + name.len() + value.len());
         let source = self.source.as_ref();
@@ -84,13 +100,19 @@ impl<'a> Record<'a> {
     }
 
     /// Checks every bound but the whole length, which is the stream's.
+    #[inline(always)]
     pub(crate) fn check(&self) -> Result<()> {
+        if self.key.len() <= KEY_LEN_MAX && !self.has_extra() {
+            return Ok(());
+        }
+        self.check_all()
+    }
+
+    #[inline(never)]
+    fn check_all(&self) -> Result<()> {
         let refused = |what| Err(Error::refused(Code::InvalidArg, what));
         if self.key.len() > KEY_LEN_MAX {
             return refused("append: the key is longer than 65535 bytes");
-        }
-        if self.properties.is_empty() && self.source.is_none() {
-            return Ok(());
         }
         if self.properties.len() > PROPERTIES_MAX {
             return refused("append: more than 64 properties");
@@ -114,8 +136,18 @@ impl<'a> Record<'a> {
     }
 
     /// Calls `put` with the parts of the body, in order.
+    #[inline(always)]
     pub(crate) fn write_body(&self, mut put: impl FnMut(&[u8])) {
-        let item = |tag: u8, name: &str, value: &[u8], put: &mut dyn FnMut(&[u8])| {
+        if self.has_extra() {
+            self.write_items(&mut put);
+        }
+        put(self.key);
+        put(self.payload);
+    }
+
+    #[inline(never)]
+    fn write_items(&self, put: &mut dyn FnMut(&[u8])) {
+        let mut item = |tag: u8, name: &str, value: &[u8]| {
             // Both lengths were checked: a name has at most 255 bytes, all items at most 16384.
             let name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
             let [low, high] = u16::try_from(value.len()).unwrap_or(u16::MAX).to_le_bytes();
@@ -124,13 +156,11 @@ impl<'a> Record<'a> {
             put(value);
         };
         for (name, value) in self.properties {
-            item(TAG_PROPERTY, name, value, &mut put);
+            item(TAG_PROPERTY, name, value);
         }
         if let Some(source) = &self.source {
-            item(TAG_SOURCE, source.name, source.position, &mut put);
+            item(TAG_SOURCE, source.name, source.position);
         }
-        put(self.key);
-        put(self.payload);
     }
 }
 

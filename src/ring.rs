@@ -276,20 +276,21 @@ impl Ring {
     /// Writes header and body into claimed bytes.
     #[inline(always)]
     fn fill(&self, start: u32, record: &Record<'_>) {
-        let mut header = [0u8; HEADER_LEN];
-        header[..8].copy_from_slice(&record.time_ms.to_le_bytes());
-        header[8..].copy_from_slice(&Lengths::of(record).encode());
-        let mut at = start;
+        let lengths = u128::from(Lengths::of(record).encode());
+        let header = u128::from(record.time_ms) | lengths << 64;
+        // SAFETY: invariant 1: a claim gave the calling thread alone as many bytes from `start` on as
+        // header and body have, and they do not wrap (invariant 2).
+        unsafe { self.cells.write(start, &header.to_le_bytes()) };
+        #[allow(clippy::cast_possible_truncation)] // 16
+        let mut at = start.wrapping_add(HEADER_LEN as u32);
         let mut put = |bytes: &[u8]| {
-            // SAFETY: invariant 1: a claim gave the calling thread alone as many bytes from `start` on
-            // as header and body have, and they do not wrap (invariant 2).
+            // SAFETY: as above, behind the header.
             unsafe { self.cells.write(at, bytes) };
             #[allow(clippy::cast_possible_truncation)] // a part of a body of less than 1 GiB
             let len = bytes.len() as u32;
             at = at.wrapping_add(len);
         };
-        put(&header);
-        record.write_body(put);
+        record.write_body(&mut put);
     }
 
     /// Hands the record at `start` over to the consumer.
@@ -416,22 +417,20 @@ impl Lengths {
         }
     }
 
+    /// The eight bytes as they lie in a header, the first one lowest.
     #[inline]
-    fn encode(self) -> [u8; 8] {
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&self.body.to_le_bytes());
-        bytes[4..6].copy_from_slice(&self.key.to_le_bytes());
-        bytes[6..].copy_from_slice(&self.extra.to_le_bytes());
-        bytes
+    fn encode(self) -> u64 {
+        u64::from(self.body) | u64::from(self.key) << 32 | u64::from(self.extra) << 48
     }
 
     #[inline]
+    #[allow(clippy::cast_possible_truncation)] // each takes its bytes
     fn in_header(header: &[u8; HEADER_LEN]) -> Self {
-        let [.., a, b, c, d, e, f, g, h] = *header;
+        let word = u128::from_le_bytes(*header) >> 64;
         Self {
-            body: u32::from_le_bytes([a, b, c, d]),
-            key: u16::from_le_bytes([e, f]),
-            extra: u16::from_le_bytes([g, h]),
+            body: word as u32,
+            key: (word >> 32) as u16,
+            extra: (word >> 48) as u16,
         }
     }
 }

@@ -318,11 +318,6 @@ fn drain(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> Result<bool, 
             if record.offset < log.next() {
                 return true;
             }
-            let is_full = log.is_dirty() && !log.fits(record.body.len(), stamp);
-            if is_full && holds(Rule::SyncBeforeRoll) {
-                is_left = true;
-                return false;
-            }
             let draft = Draft {
                 offset: record.offset,
                 time_ms: record.time_ms,
@@ -334,10 +329,14 @@ fn drain(ring: &mut Consumer, log: &mut Log, clock: &dyn Clock) -> Result<bool, 
             if record.offset > log.next() {
                 done = log.skip(record.offset);
             }
-            if done.is_ok() {
+            if done.is_ok() && log.is_dirty() && holds(Rule::SyncBeforeRoll) {
+                let here = log.append_here(&draft, stamp);
+                is_left = matches!(here, Ok(false));
+                done = here.map(|_| ());
+            } else if done.is_ok() {
                 done = log.append(&draft, stamp);
             }
-            done.is_ok()
+            done.is_ok() && !is_left
         });
         if taken.is_none() {
             break;

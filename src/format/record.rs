@@ -40,8 +40,9 @@ impl RecordHeader {
             self.time_ms,
             u64::from(self.delta_ms) | lengths,
         ];
-        for (bytes, word) in out[..RECORD_HEADER_SIZE].chunks_exact_mut(8).zip(words) {
-            bytes.copy_from_slice(&word.to_le_bytes());
+        let (places, _) = out[..RECORD_HEADER_SIZE].as_chunks_mut();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
         }
     }
 

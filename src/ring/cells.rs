@@ -113,7 +113,7 @@ mod real {
         ///
         /// # Safety
         /// The caller has claimed these bytes and not committed them, and they do not wrap.
-        #[inline]
+        #[inline(always)]
         pub(crate) unsafe fn write(&self, position: u32, bytes: &[u8]) {
             let target = self.bytes(position, bytes.len());
             // SAFETY: the target lies in the memory (`bytes`); the caller owns it, so nobody else reads

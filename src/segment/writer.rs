@@ -51,6 +51,8 @@ pub struct SegmentWriter {
     stage: Buffer,
     staged: usize,
     page: PageHeader,
+    /// The stamp of the last record in it, if it has one: it goes along with the page's.
+    agreed: Stamp,
     /// How much of the page being filled is used, its header included.
     fill: usize,
     /// The page being filled holds something that no version of it on the way to the medium does.
@@ -95,6 +97,7 @@ impl SegmentWriter {
                 store: tag,
                 ..PageHeader::default()
             },
+            agreed: Stamp::default(),
             fill: 0,
             is_unwritten: false,
             is_unsynced: false,
@@ -193,6 +196,7 @@ impl SegmentWriter {
         }
         assert_eq!(record.offset, self.page.end(), "the log is in order");
         self.page.count += 1;
+        self.agreed = stamp;
         let header = self.record_header(record, stamp);
         let size = record_size(record.body.len());
         if self.fill + size <= PAGE_SIZE {
@@ -202,7 +206,9 @@ impl SegmentWriter {
             bytes[RECORD_HEADER_SIZE..].copy_from_slice(record.body);
             // From here, where it has just been copied to, it is read faster than from the ring.
             let sum = self.seal.checksum(record.offset, &[&bytes[4..]]);
-            bytes[..4].copy_from_slice(&sum.to_le_bytes());
+            if let Some(place) = bytes.first_chunk_mut() {
+                *place = sum.to_le_bytes();
+            }
             self.fill += size;
         } else {
             let mut bytes = [0; RECORD_HEADER_SIZE];
@@ -282,11 +288,15 @@ impl SegmentWriter {
 
     /// Whether a record of that stamp can count from the page's: same boot, and the time of day goes
     /// along with it.
+    #[inline]
     fn agrees(&self, stamp: Stamp) -> bool {
+        // Records that were taken from the ring together have the same.
+        self.page.count == 0 || stamp == self.agreed || self.is_near(stamp)
+    }
+
+    #[inline(never)]
+    fn is_near(&self, stamp: Stamp) -> bool {
         let page = self.page.stamp;
-        if self.page.count == 0 {
-            return true;
-        }
         let Some(delta) = stamp.mono_ms.checked_sub(page.mono_ms) else {
             return false;
         };
