@@ -276,11 +276,10 @@ impl Ring {
     /// Writes header and body into claimed bytes.
     #[inline(always)]
     fn fill(&self, start: u32, record: &Record<'_>) {
-        let lengths = u128::from(Lengths::of(record).encode());
-        let header = u128::from(record.time_ms) | lengths << 64;
+        let header = [record.time_ms, Lengths::of(record).encode()].map(u64::to_le_bytes);
         // SAFETY: invariant 1: a claim gave the calling thread alone as many bytes from `start` on as
         // header and body have, and they do not wrap (invariant 2).
-        unsafe { self.cells.write(start, &header.to_le_bytes()) };
+        unsafe { self.cells.write(start, header.as_flattened()) };
         #[allow(clippy::cast_possible_truncation)] // 16
         let mut at = start.wrapping_add(HEADER_LEN as u32);
         let mut put = |bytes: &[u8]| {
@@ -426,7 +425,8 @@ impl Lengths {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // each takes its bytes
     fn in_header(header: &[u8; HEADER_LEN]) -> Self {
-        let word = u128::from_le_bytes(*header) >> 64;
+        let [.., a, b, c, d, e, f, g, h] = *header;
+        let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         Self {
             body: word as u32,
             key: (word >> 32) as u16,

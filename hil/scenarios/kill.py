@@ -10,12 +10,17 @@ from lab.scenario import holds
 NEEDS = {"power"}
 
 
-def promised(board):
-    """What the note on the disk says: promised, and taken by the sink."""
+def noted(board):
+    """What the note on the disk says: promised, taken by the sink, and the first number of that life."""
     with open(board.disk, "rb") as disk:
         disk.seek(board.note_at)
-        note = re.match(rb"FOREBAY (\d+) (\d+)\n", disk.read(64))
-    return (int(note[1]), int(note[2])) if note else (0, 0)
+        note = re.match(rb"FOREBAY (\d+) (\d+)\nFIRST (\d+)\n", disk.read(96))
+    return tuple(map(int, note.groups())) if note else (0, 0, 0)
+
+
+def promised(board):
+    """What was promised, and taken by the sink."""
+    return noted(board)[:2]
 
 
 def wait(ready, what):
@@ -26,15 +31,17 @@ def wait(ready, what):
         time.sleep(0.05)
 
 
-def survived(lab, board, taken_before=0):
-    """Checks a copy of the disk, and gives what had been promised. A note tells what was taken in one life only."""
+def survived(lab, board, taken_before=0, unused=()):
+    """Checks a copy of the disk, and gives what had been promised. A note tells what was taken in one life only, and
+    not which numbers between lives are nobody's (`unused`, from and to)."""
     count, taken = promised(board)
     taken = max(taken, taken_before)
     image = lab.folder / "copy.img"
     disklog.copy(board.disk, image)
     store = board.files(image, lab.folder / "copy")
     if count or (store / "load").is_dir():
-        lab.target.emulated("probe", "check", store, count, taken)
+        ranges = ",".join(f"{start}-{end}" for start, end in unused)
+        lab.target.emulated("probe", "check", store, count, taken, *([ranges] if ranges else []))
     return count
 
 

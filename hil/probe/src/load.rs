@@ -20,10 +20,12 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[repr(align(4096))]
 struct Aligned([u8; BLOCK]);
 
-/// Two numbers in a raw block, written past every cache of the kernel.
+/// Numbers in a raw block, written past every cache of the kernel.
 struct Note {
     file: File,
     at: u64,
+    /// The first that this life was given; before it some may be nobody's.
+    first: u64,
     promised: u64,
     taken: u64,
 }
@@ -31,7 +33,10 @@ struct Note {
 impl Note {
     fn write(&self) -> std::io::Result<()> {
         let mut block = Aligned([0; BLOCK]);
-        let text = format!("FOREBAY {} {}\n", self.promised, self.taken);
+        let text = format!(
+            "FOREBAY {} {}\nFIRST {}\n",
+            self.promised, self.taken, self.first
+        );
         block.0[..text.len()].copy_from_slice(text.as_bytes());
         // An error that comes once may hit the note; it is meant for the store.
         let again = |_| self.file.write_all_at(&block.0, self.at);
@@ -90,6 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     let note = Arc::new(Mutex::new(Note {
         file,
         at,
+        first: 0,
         promised: 0,
         taken: 0,
     }));
@@ -97,8 +103,10 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     let buffer = format!(
         r#""segmentBytes": 262144, "maxDiskBytes": 33554432, "maxRecordBytes": 65536, "checkpointMs": 50, "fsyncIntervalMs": {timer}, "onFull": "{on_full}""#
     );
-    let config = config(dir, &buffer, r#""maxRecords": 20, "maxLatencyMs": 5"#)
-        .map_err(|error| error.to_string())?;
+    // Then the sink keeps up with the load, for as long as that goes on.
+    let batch_len = if arguments.has("quick") { 500 } else { 20 };
+    let batch = format!(r#""maxRecords": {batch_len}, "maxLatencyMs": 5"#);
+    let config = config(dir, &buffer, &batch).map_err(|error| error.to_string())?;
     let sink = Noting {
         note: Arc::clone(&note),
         is_dead: arguments.has("dead"),
@@ -106,6 +114,9 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     let engine = open(config, sink)?;
     let stream = engine.stream("load").map_err(|error| error.to_string())?;
     let first = stream.stats().next_offset;
+    note.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .first = first;
     let mut bytes = Vec::new();
     for n in first..first + records {
         payload(n, &mut bytes);
