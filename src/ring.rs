@@ -444,7 +444,7 @@ fn slot_count(records_max: u32) -> u32 {
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // at most a quarter of a ring of at most 1 GiB
 fn size_of(body_len: usize) -> u32 {
-    (HEADER_LEN + body_len).next_multiple_of(8) as u32
+    ((HEADER_LEN + body_len) as u32).wrapping_add(7) & !7
 }
 
 /// The low half of an offset: a record's number in the ring.

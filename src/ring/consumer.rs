@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Acquire, Asleep, COMMITTED, HEADER_LEN, Lengths, Relaxed, Release, Ring, VOID, low, pack,
-    unpack,
+    size_of, unpack,
 };
 use crate::watermark::order::{self, Spot};
 
@@ -267,7 +267,5 @@ fn lend(offset: u64, bytes: &[u8], f: impl FnOnce(Taken<'_>) -> bool) -> (u32, b
         key_len: lengths.key,
         body: &rest[..lengths.body as usize],
     });
-    #[allow(clippy::cast_possible_truncation)] // a small constant
-    let header_len = HEADER_LEN as u32;
-    ((header_len + lengths.body).next_multiple_of(8), is_taken)
+    (size_of(lengths.body as usize), is_taken)
 }

@@ -119,7 +119,9 @@ impl Files {
             let len = read_what_can_be_read(file, &mut buffer, position(first));
             let pages = buffer[..len].chunks_exact(PAGE_SIZE).zip(first..);
             let belongs = |(page, slot): (&[u8], u32)| {
-                PageHeader::decode(page).filter(|header| header.slot == slot && slot < end)
+                let header = PageHeader::decode(page).filter(|header| header.slot == slot);
+                // Lives begin with 1.
+                header.filter(|header| header.life > 0 && slot < end)
             };
             let own = pages
                 .filter_map(belongs)

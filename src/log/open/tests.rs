@@ -99,6 +99,18 @@ fn of_two_without_headers_the_one_with_more_pages_is_the_segment() {
 }
 
 /// What replaces a segment that held nothing has its base, and a life of its own.
+/// No page was written in a life before the first one. Found by fuzzing.
+#[test]
+fn a_header_is_not_made_of_a_page_without_a_life() {
+    let dir = ram_dir(1 << 20);
+    put_header(&*stored(&*dir, 1), 1, 0, 3);
+    let file = stored(&*dir, 2);
+    put_page(&*file, 7, 78, 0);
+    assert_eq!(found(&*dir), [(1, 0, 3)]);
+    put_page(&*file, 8, 78, 4);
+    assert_eq!(found(&*dir), [(1, 0, 3), (2, 78, 4)]);
+}
+
 #[test]
 fn a_header_is_made_of_pages_with_the_base_of_a_segment_that_is_replaced() {
     let dir = ram_dir(1 << 20);
