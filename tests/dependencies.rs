@@ -213,3 +213,22 @@ fn a_build_without_features_needs_nothing_optional() {
         assert!(packages.contains(needs), "{feature}");
     }
 }
+
+/// `L-117`: only the client for Kafka brings a C library that does TLS, and only when its TLS is asked for.
+#[test]
+fn without_kafka_no_c_library_does_tls() {
+    const TLS_IN_C: [&str; 5] = [
+        "aws-lc-sys",
+        "boring-sys",
+        "mbedtls-sys",
+        "native-tls",
+        "openssl-sys",
+    ];
+    let without = "cli,ffi,file,http,input-mqtt-tls,inputs,kinesis,stdout,tls,zstd";
+    let without = packages(&["--no-default-features", "--features", without]);
+    assert!(without.contains("rustls"));
+    assert_eq!(find(&without, &TLS_IN_C), [""; 0]);
+    let kafka = |features| packages(&["--no-default-features", "--features", features]);
+    assert_eq!(find(&kafka("kafka"), &TLS_IN_C), [""; 0]);
+    assert_eq!(find(&kafka("kafka-tls"), &TLS_IN_C), ["openssl-sys"]);
+}
