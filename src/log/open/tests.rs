@@ -70,7 +70,7 @@ fn a_header_is_not_made_of_another_segments_page() {
     assert_eq!(found(&*dir), [(1, 100, 7), (2, 50, 6)]);
 }
 
-/// Also where that segment has lost the page: what was written to the wrong place is missing in the right one.
+/// Also where that segment has lost the page: what was written to the wrong place is not in the right one.
 #[test]
 fn a_page_that_went_astray_does_not_take_its_segments_place() {
     let dir = ram_dir(1 << 20);

@@ -189,7 +189,7 @@ fn a_plan_names_the_bytes_that_it_writes_again() {
     assert_eq!(*steps, [text]);
 }
 
-/// Where a record is: in the file that has it, whichever was asked for before; in the page that does not verify.
+/// Where a record is, in whichever file was asked for before; where its page does not verify, that page.
 #[test]
 fn the_place_of_a_record_is_found() {
     let store = store(3);

@@ -141,7 +141,6 @@ fn a_cursor_keeps_what_it_acknowledged_within_what_there_is() {
     let at = |position, intervals: &[(u64, u64)]| Place {
         position,
         intervals: intervals.iter().copied().collect(),
-        ..Place::default()
     };
     let mut last = last();
     let intervals = [(400, 410), (450, 460), (690, 700), (690, 701)];
